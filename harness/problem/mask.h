@@ -1,0 +1,153 @@
+#pragma once
+// Which (query, key) pairs a problem allows. Query i stands at position i + seq_kv - seq_q (bottom-right
+// alignment).
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#if defined(__CUDACC__)
+#define ATTN_HOST_DEVICE __host__ __device__
+#else
+#define ATTN_HOST_DEVICE
+#endif
+
+namespace attn {
+
+/// Visible keys of one batch entry: a count, or a percentage of seq_kv (rounded down).
+struct KeyLength {
+  int64_t value = 0;
+  bool percent = false;
+
+  ATTN_HOST_DEVICE int64_t of(int64_t seq_kv) const {
+    const int64_t length = percent ? seq_kv * value / 100 : value;
+    return length < seq_kv ? length : seq_kv;
+  }
+};
+
+enum class TileKind { empty, partial, full };
+
+/// Keys [begin, end) of one row that band and padding leave; a block mask may still remove some.
+struct KeyRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+
+/// The mask of one problem, flattened for inner loops, host or device. Borrows its arrays from the Problem
+/// (a GPU variant copies them and re-points). All parts are intersected.
+struct MaskRule {
+  static constexpr int64_t kUnbounded = int64_t{1} << 60;
+
+  int64_t seq_kv = 0;
+  int64_t band_low = -kUnbounded;  ///< allowed: band_low <= j - i <= band_high
+  int64_t band_high = kUnbounded;
+  const KeyLength* lengths =
+      nullptr;  ///< [lengths_count], batch entry b uses b % lengths_count; null: every key
+  int64_t lengths_count = 0;
+  const uint8_t* blocks = nullptr;  ///< [rows, block_columns], 1 = visible; null: every block
+  int64_t block_q = 1;
+  int64_t block_kv = 1;
+  int64_t block_columns = 0;
+
+  ATTN_HOST_DEVICE int64_t key_length(int64_t b) const {
+    return lengths ? lengths[b % lengths_count].of(seq_kv) : seq_kv;
+  }
+
+  ATTN_HOST_DEVICE KeyRange row_range(int64_t b, int64_t i) const {
+    const int64_t length = key_length(b);
+    int64_t begin = i + band_low, end = i + band_high + 1;
+    if (begin < 0) begin = 0;
+    if (end > length) end = length;
+    if (end < begin) end = begin;
+    return {begin, end};
+  }
+
+  ATTN_HOST_DEVICE bool allows(int64_t b, int64_t i, int64_t j) const {
+    const int64_t distance = j - i;
+    if (distance < band_low || distance > band_high || j >= key_length(b)) return false;
+    return !blocks || blocks[(i / block_q) * block_columns + j / block_kv];
+  }
+
+  /// Queries [i0, i1) against keys [j0, j1). `full` and `empty` are exact statements; `partial` may hold
+  /// either.
+  ATTN_HOST_DEVICE TileKind tile(int64_t b, int64_t i0, int64_t i1, int64_t j0, int64_t j1) const {
+    const int64_t length = key_length(b);
+    const int64_t lowest = j0 - (i1 - 1), highest = (j1 - 1) - i0;
+    if (lowest > band_high || highest < band_low || j0 >= length) return TileKind::empty;
+    bool full = lowest >= band_low && highest <= band_high && j1 <= length;
+    if (blocks) {
+      bool any = false;
+      for (int64_t r = i0 / block_q; r <= (i1 - 1) / block_q; ++r) {
+        for (int64_t c = j0 / block_kv; c <= (j1 - 1) / block_kv; ++c) {
+          const bool visible = blocks[r * block_columns + c] != 0;
+          any = any || visible;
+          full = full && visible;
+        }
+      }
+      if (!any) return TileKind::empty;
+    }
+    return full ? TileKind::full : TileKind::partial;
+  }
+};
+
+/// A block mask read from a file. Format: a line `block_q block_kv rows columns` (tile sizes, then numbers of
+/// tiles), then one line per block row with the visible block columns, ascending, separated by spaces (an
+/// empty line: nothing visible). `#` starts a comment line.
+struct BlockMask {
+  std::string path;
+  int64_t block_q = 0;
+  int64_t block_kv = 0;
+  int64_t rows = 0;
+  int64_t columns = 0;
+  std::vector<uint8_t> visible;  ///< [rows, columns]
+
+  static BlockMask read(const std::string& path);  ///< throws UsageError with file and line
+
+ private:
+  void read_header(const std::vector<int64_t>& values, const std::string& where);
+  void read_row(int64_t row, const std::vector<int64_t>& values, const std::string& where);
+};
+
+/// The mask field of a problem: `none`, or an intersection such as `causal+window:255:0+padding:75%`.
+///   causal            j <= i + o        causal:topleft   j <= i
+///   window:L:R        i + o - L <= j <= i + o + R, ends included; `*` leaves a side open
+///   padding:A/B/...   keys visible per batch entry, counts or percentages; one value serves all
+///   blocks:FILE       see BlockMask
+class Mask {
+ public:
+  static Mask parse(std::string_view text);  ///< throws UsageError
+  std::string text() const;                  ///< canonical; parse(text()) is the same mask
+
+  bool none() const { return !causal_ && !window_ && padding_.empty() && !blocks_; }
+  bool has_blocks() const { return blocks_ != nullptr; }
+  bool has_padding() const { return !padding_.empty(); }
+  /// True where the only restriction is a band (causal and window).
+  bool band_only() const { return !none() && padding_.empty() && !blocks_; }
+  bool has_band() const { return causal_.has_value() || window_.has_value(); }
+
+  /// Borrows from *this.
+  MaskRule rule(int64_t seq_q, int64_t seq_kv) const;
+  /// Throws UsageError where the mask cannot belong to this shape.
+  void validate(int64_t batch, int64_t seq_q, int64_t seq_kv) const;
+
+ private:
+  enum class Corner { bottom_right, top_left };
+  struct Window {
+    int64_t left = MaskRule::kUnbounded;
+    int64_t right = MaskRule::kUnbounded;
+  };
+
+  void parse_part(std::string_view part);
+  void add_window(std::string_view arguments);
+  void add_padding(std::string_view arguments);
+
+  std::optional<Corner> causal_;
+  std::optional<Window> window_;
+  std::vector<KeyLength> padding_;
+  std::shared_ptr<const BlockMask> blocks_;
+};
+
+}  // namespace attn
