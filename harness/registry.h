@@ -1,0 +1,18 @@
+#pragma once
+// All variants linked into the program, sorted by name.
+
+#include <string>
+#include <vector>
+
+#include "harness/variant.h"
+
+namespace attn {
+
+const std::vector<const Variant*>& all_variants();
+/// Throws UsageError that lists the names.
+const Variant& find_variant(const std::string& name);
+/// Variants whose name or one of whose tags contains a match of the regular expression. Throws UsageError
+/// where the expression is malformed or matches nothing.
+std::vector<const Variant*> select_variants(const std::string& regex);
+
+}  // namespace attn
