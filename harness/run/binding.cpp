@@ -1,0 +1,285 @@
+#include "harness/run/binding.h"
+
+#include <algorithm>
+#include <array>
+
+namespace attn {
+namespace {
+
+constexpr size_t kGuardBytes = 256;
+constexpr uint8_t kGuardByte = 0xa5;
+constexpr uint8_t kPoisonByte = 0xff;  // a NaN in float32, bf16 and f16
+
+void plan_scoped(const Variant& variant, const Context& context, const Problem& p, Workspace& workspace) {
+  if (p.scope == Scope::block) {
+    block_plan(variant, context, p, workspace);
+  } else {
+    variant.plan(context, p, workspace);
+  }
+}
+
+void prepare_scoped(const Variant& variant, const Context& context, const Problem& p, Workspace& workspace) {
+  if (p.scope == Scope::block) {
+    block_prepare(variant, context, p, workspace);
+  } else {
+    variant.prepare(context, p, workspace);
+  }
+}
+
+}  // namespace
+
+struct Binding::Slot {
+  Operand operand;
+  Dtype dtype;
+  size_t bytes;
+  DeviceBuffer memory;
+  std::byte* data;  ///< behind the leading guard
+};
+
+Support support_of(const Variant& variant, const Problem& problem) {
+  if (const std::string reason = device_missing(variant.info().device); !reason.empty()) return {reason};
+  if (problem.scope == Scope::block) {
+    if (Support support = block_supports(variant, problem); !support) return support;
+  }
+  const Problem core = problem.with(Scope::core);
+  if (core.pass == Pass::bwd) {
+    if (Support support = variant.supports(core.with(Pass::fwd)); !support) return support;
+  }
+  return variant.supports(core);
+}
+
+size_t planned_workspace_bytes(const Variant& variant, const Problem& problem, int threads) {
+  Workspace counting;
+  plan_scoped(variant, Context{threads}, problem, counting);
+  return counting.bytes();
+}
+
+Cost cost_of(const Variant& variant, const Problem& problem) {
+  return problem.scope == Scope::block ? block_cost(variant, problem) : variant.cost(problem);
+}
+
+Binding::Binding(const Variant& variant, const Problem& problem, const Inputs<float>& inputs,
+                 const BindingOptions& options)
+    : variant_(variant),
+      problem_(problem),
+      options_(options),
+      api_(device_api(variant.info().device)),
+      context_{options.threads, api_.stream()} {
+  for (const Operand& operand : input_operands(problem_)) upload(add(operand), inputs.*operand.input);
+  for (const Operand& operand : forward_results(problem_)) add(operand);
+  if (problem_.pass == Pass::bwd) {
+    for (const Operand& operand : gradients(problem_)) add(operand);
+    const Problem forward = problem_.with(Pass::fwd);
+    Scratch scratch = make_scratch(forward);
+    call_forward(forward, scratch.granting);
+    api_.synchronize();
+  }
+  scratch_ = make_scratch(problem_);
+  api_.synchronize();
+}
+
+Binding::~Binding() = default;
+
+Binding::Slot& Binding::add(const Operand& operand) {
+  const size_t guard = options_.guarded ? kGuardBytes : 0;
+  const size_t bytes = operand.bytes(problem_.dtype);
+  auto slot = std::make_unique<Slot>(Slot{operand, operand.wide ? Dtype::f32 : problem_.dtype, bytes,
+                                          DeviceBuffer(api_, bytes + 2 * guard), nullptr});
+  slot->data = slot->memory.data() + guard;
+  api_.fill(slot->memory.data(), kGuardByte, guard);
+  api_.fill(slot->data + bytes, kGuardByte, guard);
+  if (operand.output) api_.fill(slot->data, kPoisonByte, bytes);
+  slots_.push_back(std::move(slot));
+  return *slots_.back();
+}
+
+namespace {
+
+/// Calls visit(element of the contiguous host order, element in memory) for all rows; both count whole rows.
+template <class Visit>
+void for_each_row(const Operand& o, Layout layout, Visit visit) {
+  for (int64_t b = 0, host = 0; b < o.batch; ++b) {
+    for (int64_t i = 0; i < o.seq; ++i) {
+      for (int64_t h = 0; h < o.heads; ++h, ++host) {
+        const int64_t row = layout == Layout::seq_major ? host : (b * o.heads + h) * o.seq + i;
+        visit(host * o.width, row * o.width);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void Binding::upload(Slot& slot, const std::vector<float>& values) {
+  if (static_cast<int64_t>(values.size()) != slot.operand.elements()) {
+    throw std::logic_error(std::string("input ") + slot.operand.name + " has the wrong number of elements");
+  }
+  if (slot.dtype == Dtype::f32 && options_.layout == Layout::seq_major) {
+    return api_.to_device(slot.data, values.data(), slot.bytes);
+  }
+  std::vector<std::byte> staged(slot.bytes);
+  for_each_row(slot.operand, options_.layout, [&](int64_t host, int64_t memory) {
+    for (int64_t c = 0; c < slot.operand.width; ++c) {
+      store(slot.dtype, staged.data(), memory + c, values[static_cast<size_t>(host + c)]);
+    }
+  });
+  api_.to_device(slot.data, staged.data(), slot.bytes);
+}
+
+std::vector<float> Binding::download(const Slot& slot) {
+  std::vector<std::byte> staged(slot.bytes);
+  api_.to_host(staged.data(), slot.data, slot.bytes);
+  std::vector<float> values(static_cast<size_t>(slot.operand.elements()));
+  for_each_row(slot.operand, options_.layout, [&](int64_t host, int64_t memory) {
+    for (int64_t c = 0; c < slot.operand.width; ++c) {
+      values[static_cast<size_t>(host + c)] = load(slot.dtype, staged.data(), memory + c);
+    }
+  });
+  return values;
+}
+
+Binding::Scratch Binding::make_scratch(const Problem& problem) {
+  Scratch scratch;
+  const size_t guard = options_.guarded ? kGuardBytes : 0;
+  scratch.counting = Workspace(guard);
+  plan_scoped(variant_, context_, problem, scratch.counting);
+  const size_t capacity = scratch.counting.capacity_needed();
+  scratch.memory = DeviceBuffer(api_, std::max(capacity, size_t{1}));
+  if (options_.guarded) {
+    api_.fill(scratch.memory.data(), kGuardByte, capacity);
+    for (const Workspace::Booking& booking : scratch.counting.bookings()) {
+      api_.fill(scratch.memory.data() + booking.offset, kPoisonByte, booking.bytes);
+    }
+  }
+  scratch.granting = Workspace(scratch.memory.data(), capacity, guard);
+  prepare_scoped(variant_, context_, problem, scratch.granting);
+  return scratch;
+}
+
+const Binding::Slot* Binding::find(std::string_view name) const {
+  for (const auto& slot : slots_) {
+    if (slot->operand.name == name) return slot.get();
+  }
+  return nullptr;
+}
+
+template <class T>
+T* Binding::data(std::string_view name) const {
+  const Slot* slot = find(name);
+  return slot ? reinterpret_cast<T*>(slot->data) : nullptr;
+}
+
+template <class Void>
+BasicTensor<Void> Binding::tensor(std::string_view name) const {
+  const Slot* slot = find(name);
+  if (!slot) return {};
+  const Operand& o = slot->operand;
+  if (options_.layout == Layout::seq_major) return contiguous<Void>(slot->data, o.seq, o.heads, o.width);
+  return {slot->data, o.heads * o.seq * o.width, o.width, o.seq * o.width};
+}
+
+Tables Binding::tables() const {
+  return {data<const float>("shaw_key"), data<const float>("shaw_value"), data<const float>("t5_bias")};
+}
+
+void Binding::call_forward(const Problem& problem, Workspace& workspace) {
+  workspace.rewind();
+  Forward args;
+  args.q = tensor<const void>("q");
+  args.k = tensor<const void>("k");
+  args.v = tensor<const void>("v");
+  args.tables = tables();
+  args.o = tensor<void>("o");
+  args.lse = data<float>("lse");
+  variant_.forward(context_, problem, args, workspace);
+}
+
+void Binding::call_backward() {
+  scratch_.granting.rewind();
+  Backward args;
+  args.q = tensor<const void>("q");
+  args.k = tensor<const void>("k");
+  args.v = tensor<const void>("v");
+  args.o = tensor<const void>("o");
+  args.d_o = tensor<const void>("d_o");
+  args.lse = data<const float>("lse");
+  args.tables = tables();
+  args.d_q = tensor<void>("d_q");
+  args.d_k = tensor<void>("d_k");
+  args.d_v = tensor<void>("d_v");
+  args.d_tables = {data<float>("d_shaw_key"), data<float>("d_shaw_value"), data<float>("d_t5_bias")};
+  variant_.backward(context_, problem_, args, scratch_.granting);
+}
+
+void Binding::call_block() {
+  scratch_.granting.rewind();
+  BlockForward args;
+  args.x = data<const float>("x");
+  args.wq = data<const float>("wq");
+  args.wk = data<const float>("wk");
+  args.wv = data<const float>("wv");
+  args.wo = data<const float>("wo");
+  args.tables = tables();
+  args.y = data<float>("o");
+  args.lse = data<float>("lse");
+  block_forward(variant_, context_, problem_, args, scratch_.granting);
+}
+
+void Binding::run() {
+  if (problem_.scope == Scope::block) {
+    call_block();
+  } else if (problem_.pass == Pass::bwd) {
+    call_backward();
+  } else {
+    call_forward(problem_, scratch_.granting);
+  }
+}
+
+double Binding::time_s(int64_t calls) {
+  return api_.time_s(calls, [this] { run(); });
+}
+
+void Binding::poison_outputs() {
+  for (const auto& slot : slots_) {
+    const bool kept = problem_.pass == Pass::bwd && (slot->operand.output == &Outputs<float>::o ||
+                                                     slot->operand.output == &Outputs<float>::lse);
+    if (slot->operand.output && !kept) api_.fill(slot->data, kPoisonByte, slot->bytes);
+  }
+}
+
+Outputs<float> Binding::outputs() {
+  api_.synchronize();
+  Outputs<float> results;
+  for (const auto& slot : slots_) {
+    if (slot->operand.output) results.*(slot->operand.output) = download(*slot);
+  }
+  return results;
+}
+
+bool Binding::guards_intact(const std::byte* begin) {
+  std::array<uint8_t, kGuardBytes> found;
+  api_.to_host(found.data(), begin, kGuardBytes);
+  return std::all_of(found.begin(), found.end(), [](uint8_t byte) { return byte == kGuardByte; });
+}
+
+std::vector<std::string> Binding::overruns() {
+  std::vector<std::string> names;
+  if (!options_.guarded) return names;
+  api_.synchronize();
+  for (const auto& slot : slots_) {
+    if (!guards_intact(slot->data - kGuardBytes) || !guards_intact(slot->data + slot->bytes)) {
+      names.push_back(slot->operand.name);
+    }
+  }
+  for (const Workspace::Booking& booking : scratch_.counting.bookings()) {
+    if (!guards_intact(scratch_.memory.data() + booking.offset + booking.bytes))
+      names.push_back(booking.name);
+  }
+  return names;
+}
+
+Footprint Binding::footprint() const {
+  return {operand_bytes(problem_), scratch_.counting.bytes(), scratch_.granting.peak_bytes()};
+}
+
+}  // namespace attn

@@ -1,0 +1,96 @@
+#pragma once
+// A variant bound to a problem and its inputs: operands and workspace allocated on the variant's device,
+// prepared, ready to run. Checking, measuring and `eval` all run a variant through this one class.
+
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "harness/run/block_scope.h"
+#include "harness/run/device.h"
+#include "harness/run/operands.h"
+#include "harness/variant.h"
+
+namespace attn {
+
+enum class Layout { seq_major, head_major };  ///< [batch, seq, head, width] or [batch, head, seq, width]
+
+struct BindingOptions {
+  int threads = 1;
+  Layout layout = Layout::seq_major;
+  /// Guard bytes around outputs and scratch; see overruns().
+  bool guarded = false;
+};
+
+/// Bytes, exact for our own allocations.
+struct Footprint {
+  size_t operands = 0;           ///< inputs and outputs, tables included
+  size_t workspace_planned = 0;  ///< booked by plan()
+  size_t workspace_peak = 0;     ///< taken by prepare and the calls so far
+};
+
+/// What Variant::supports says, plus what the harness knows: device present, block scope, a forward for a
+/// backward.
+Support support_of(const Variant& variant, const Problem& problem);
+/// The variant's workspace for this problem, block scope included.
+size_t planned_workspace_bytes(const Variant& variant, const Problem& problem, int threads);
+/// The variant's cost for this problem, block scope included.
+Cost cost_of(const Variant& variant, const Problem& problem);
+
+class Binding {
+ public:
+  /// The problem must be supported. Outputs and scratch are poisoned (NaN), then prepare() runs. A backward
+  /// gets o and lse from the variant's own forward. Throws OutOfMemory. `variant` must outlive the binding.
+  Binding(const Variant& variant, const Problem& problem, const Inputs<float>& inputs,
+          const BindingOptions& options);
+  Binding(const Binding&) = delete;
+  ~Binding();
+
+  /// One forward or backward; a GPU only enqueues it.
+  void run();
+  void synchronize() { api_.synchronize(); }
+  double time_s(int64_t calls);
+  /// Poisons the outputs again.
+  void poison_outputs();
+  /// What the last run left, as contiguous float32.
+  Outputs<float> outputs();
+  /// Names of outputs and scratch whose guard bytes were overwritten (guarded only).
+  std::vector<std::string> overruns();
+  Footprint footprint() const;
+
+ private:
+  struct Slot;  // an operand in the device's memory
+
+  /// Device memory of one workspace with its booking list.
+  struct Scratch {
+    DeviceBuffer memory;
+    Workspace counting;
+    Workspace granting;
+  };
+
+  Slot& add(const Operand& operand);
+  void upload(Slot& slot, const std::vector<float>& values);
+  std::vector<float> download(const Slot& slot);
+  Scratch make_scratch(const Problem& problem);
+  void call_forward(const Problem& problem, Workspace& workspace);
+  void call_backward();
+  void call_block();
+  bool guards_intact(const std::byte* begin);
+  const Slot* find(std::string_view name) const;
+  template <class T>
+  T* data(std::string_view name) const;
+  template <class Void>
+  BasicTensor<Void> tensor(std::string_view name) const;
+  Tables tables() const;
+
+  const Variant& variant_;
+  Problem problem_;
+  BindingOptions options_;
+  DeviceApi& api_;
+  Context context_;
+  std::vector<std::unique_ptr<Slot>> slots_;
+  Scratch scratch_;
+};
+
+}  // namespace attn

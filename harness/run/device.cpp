@@ -1,0 +1,49 @@
+#include "harness/run/device.h"
+
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+
+namespace attn {
+namespace {
+
+class CpuApi final : public DeviceApi {
+ public:
+  std::byte* allocate(size_t bytes) override {
+    const size_t padded = (bytes + Workspace::kAlignment - 1) / Workspace::kAlignment * Workspace::kAlignment;
+    void* memory = std::aligned_alloc(Workspace::kAlignment, padded + Workspace::kAlignment);
+    if (!memory) throw OutOfMemory(bytes);
+    return static_cast<std::byte*>(memory);
+  }
+  void release(std::byte* memory) noexcept override { std::free(memory); }
+  void to_device(void* device, const void* host, size_t bytes) override {
+    if (bytes) std::memcpy(device, host, bytes);
+  }
+  void to_host(void* host, const void* device, size_t bytes) override {
+    if (bytes) std::memcpy(host, device, bytes);
+  }
+  void fill(void* device, uint8_t byte, size_t bytes) override {
+    if (bytes) std::memset(device, byte, bytes);
+  }
+  void synchronize() override {}
+  void* stream() override { return nullptr; }
+  double time_s(int64_t calls, const std::function<void()>& work) override {
+    const auto start = std::chrono::steady_clock::now();
+    for (int64_t call = 0; call < calls; ++call) work();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
+  std::string description() override { return "CPU"; }
+};
+
+}  // namespace
+
+std::string device_missing(Device device) { return device == Device::cuda ? detail::cuda_missing() : ""; }
+
+DeviceApi& device_api(Device device) {
+  static CpuApi cpu;
+  if (device == Device::cpu) return cpu;
+  if (const std::string reason = device_missing(device); !reason.empty()) throw std::runtime_error(reason);
+  return detail::cuda_api();
+}
+
+}  // namespace attn
