@@ -1,0 +1,172 @@
+#include "harness/oracle/cases.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "harness/problem/error.h"
+
+namespace attn {
+namespace {
+
+constexpr const char* kShapes[] = {
+    "hq=2,nq=1,d=8",         "hq=2,nq=2,d=1",
+    "hq=1,nq=3,d=40",        "hq=3,nq=63,d=41",
+    "hq=2,nq=64,d=64",       "hq=2,nq=65,d=59",
+    "hq=2,nq=97,d=111",      "hq=1,nq=129,d=128",
+    "hq=1,nq=200,d=64",      "b=2,hq=4,hk=2,nq=33,nk=70,d=16,dv=24",
+    "hq=2,nq=5,nk=0,d=8",    "hq=4,hk=1,nq=70,nk=33,d=24,dv=8",
+    "hq=1,nq=1,nk=130,d=64", "hq=6,hk=3,nq=17,nk=130,d=8,dv=111",
+};
+
+constexpr const char* kMasks[] = {
+    "causal",
+    "causal:topleft",
+    "window:3:0",
+    "window:16:16",
+    "window:*:5",
+    "window:0:0",
+    "window:70:*",
+    "padding:50%",
+    "padding:0/31",
+    "causal+window:10:0",
+    "causal+padding:20/40",
+    "window:7:7+padding:75%",
+    "blocks",
+    "causal+blocks",
+    "causal+window:30:0+padding:35/39+blocks",
+};
+constexpr const char* kMaskedShapes[] = {
+    "b=2,hq=2,nq=65,d=40",
+    "b=2,hq=4,hk=2,nq=40,nk=97,d=16,dv=20",
+    "b=2,hq=2,hk=1,nq=97,nk=40,d=41",
+};
+
+constexpr const char* kPositions[] = {
+    "shaw:4",         "shaw:0",     "shaw:200",
+    "shaw-keys:3",    "alibi",      "t5:32:128",
+    "t5-causal:8:20", "rope:10000", "rope-interleaved:10000",
+};
+constexpr const char* kPositionMasks[] = {"none", "causal", "window:20:3+padding:39"};
+constexpr const char* kPositionedShapes[] = {
+    "hq=3,nq=66,d=41,dv=24",
+    "b=2,hq=4,hk=2,nq=40,nk=70,d=16",
+    "hq=2,hk=1,nq=70,nk=40,d=8",
+};
+
+constexpr const char* kOthers[] = {
+    "hq=2,nq=65,d=40,softcap=5",
+    "hq=2,nq=65,d=40,softcap=30,mask=causal",
+    "hq=3,nq=40,nk=66,d=16,softcap=2,pos=alibi,mask=causal",
+    "hq=2,nq=50,d=16,softcap=4,pos=shaw:5",
+    "hq=2,nq=50,d=16,softcap=4,pos=rope:10000,mask=window:9:9",
+    "hq=2,nq=65,d=24,scale=1",
+    "hq=2,nq=65,d=24,scale=-0.125,mask=causal",
+    "hq=2,nq=70,d=32,scale=0.05,pos=t5:8:32",
+};
+
+constexpr const char* kBlocks[] = {
+    "hq=2,nq=33,d=16,scope=block",
+    "b=2,hq=4,hk=2,nq=65,d=16,dv=24,scope=block,dm=48,mask=causal",
+    "hq=2,nq=40,d=16,scope=block,pos=shaw:4",
+    "hq=2,nq=40,d=17,scope=block,pos=rope:10000,mask=window:8:0",
+    "hq=3,nq=40,d=16,scope=block,pos=alibi,mask=padding:50%",
+    "hq=4,hk=1,nq=40,d=16,scope=block,pos=t5:32:128,softcap=20",
+};
+
+constexpr const char* kHeadMajor[] = {
+    "hq=3,nq=63,d=41",
+    "b=2,hq=4,hk=2,nq=33,nk=70,d=16,dv=24,mask=causal",
+    "b=2,hq=4,hk=1,nq=40,nk=50,d=24,mask=window:8:4,pos=rope:10000",
+    "b=2,hq=2,nq=65,d=40,pos=shaw:4,mask=padding:50/65",
+};
+
+class CaseList {
+ public:
+  explicit CaseList(BlockFiles& files) : files_(files) {}
+
+  void add(const std::string& text, Layout layout = Layout::seq_major) {
+    cases.push_back({Problem::parse(text), layout});
+  }
+  void add_both_passes(const std::string& text, Layout layout = Layout::seq_major) {
+    add(text + ",pass=fwd", layout);
+    add(text + ",pass=bwd", layout);
+  }
+  /// `blocks` in the mask is replaced by a file of that shape.
+  std::string masked(const std::string& shape, std::string mask) {
+    if (const size_t at = mask.find("blocks"); at != std::string::npos) {
+      const Problem p = Problem::parse(shape);
+      mask.replace(at, 6, "blocks:" + files_.make(p.seq_q, p.seq_kv, 16, 8));
+    }
+    return shape + ",mask=" + mask;
+  }
+
+  std::vector<Case> cases;
+
+ private:
+  BlockFiles& files_;
+};
+
+}  // namespace
+
+BlockFiles::BlockFiles() {
+  static int count = 0;
+  folder_ = std::filesystem::temp_directory_path() / fmt::format("attnbench-blocks-{}-{}", getpid(), count++);
+  std::filesystem::create_directories(folder_);
+}
+
+BlockFiles::~BlockFiles() {
+  std::error_code ignored;
+  if (!keep_) std::filesystem::remove_all(folder_, ignored);
+}
+
+std::string BlockFiles::make(int64_t seq_q, int64_t seq_kv, int64_t block_q, int64_t block_kv) {
+  const auto path = folder_ / fmt::format("{}x{}-{}x{}.txt", seq_q, seq_kv, block_q, block_kv);
+  const int64_t rows = (seq_q + block_q - 1) / block_q, columns = (seq_kv + block_kv - 1) / block_kv;
+  std::ofstream file(path);
+  file << block_q << ' ' << block_kv << ' ' << rows << ' ' << columns << '\n';
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; r + 1 < rows && c < columns; ++c) {
+      if ((r * 5 + c * 3) % 7 < 3 || c == r) file << c << ' ';
+    }
+    file << '\n';
+  }
+  if (!file.flush()) throw std::runtime_error("cannot write " + path.string());
+  return path.string();
+}
+
+std::vector<Case> check_cases(SuiteSize size, BlockFiles& files) {
+  CaseList list(files);
+  for (const char* shape : kShapes) list.add_both_passes(shape);
+  for (const char* shape : kMaskedShapes) {
+    for (const char* mask : kMasks) list.add_both_passes(list.masked(shape, mask));
+  }
+  for (const char* shape : kPositionedShapes) {
+    for (const char* position : kPositions) {
+      for (const char* mask : kPositionMasks) {
+        list.add_both_passes(fmt::format("{},pos={},mask={}", shape, position, mask));
+      }
+    }
+  }
+  const std::string positioned = "hq=2,nq=65,d=16";
+  for (const char* position : {"shaw:4", "alibi", "rope:10000"}) {
+    list.add_both_passes(list.masked(positioned + ",pos=" + position, "causal+blocks"));
+  }
+  for (const char* other : kOthers) list.add_both_passes(other);
+  for (const char* block : kBlocks) list.add(block);
+  for (const char* shape : kHeadMajor) list.add_both_passes(shape, Layout::head_major);
+  if (size == SuiteSize::full) return list.cases;
+  // Every fifth: 5 is prime to the counts of masks' shapes and positions' masks, so each kind stays
+  // represented.
+  std::vector<Case> quick;
+  for (size_t c = 0; c < list.cases.size(); c += 5) quick.push_back(list.cases[c]);
+  return quick;
+}
+
+std::vector<Fill> check_fills(SuiteSize size) {
+  if (size == SuiteSize::full) return all_fills();
+  return {Fill::normal, Fill::peaked, Fill::overflow, Fill::late_max};
+}
+
+}  // namespace attn
