@@ -1,0 +1,94 @@
+#include "variants/common/tiled_attention.h"
+
+#include <unistd.h>
+
+#include "variants/common/tiled_memory.h"
+
+namespace attn {
+namespace {
+
+int64_t second_level_cache_bytes() {
+  static const int64_t bytes = [] {
+    const long found = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    return found > 0 ? int64_t{found} : int64_t{512} << 10;
+  }();
+  return bytes;
+}
+
+}  // namespace
+
+Tiling choose_tiling(const Context& context, const Problem& p) {
+  const int64_t by_cache = second_level_cache_bytes() / 4 / (4 * (p.head_dim + p.value_dim));
+  const int64_t by_threads = p.batch * p.heads_q * p.seq_q / (4 * context.threads);
+  const int64_t wanted = std::min(
+      {by_cache / kQueryStep * kQueryStep, round_up(by_threads, kQueryStep), round_up(p.seq_q, kQueryStep)});
+  return {std::max(wanted, kQueryStep), kKeyTile};
+}
+
+TiledScratch TiledScratch::take(const Context& context, const Problem& p, const Tiling& tiling,
+                                Workspace& workspace) {
+  TiledScratch s;
+  s.rope = RopeTable::take(p, workspace);
+  s.bias = ToeplitzBias::take(p, workspace);
+  Carver block(nullptr);
+  if (p.pass == Pass::fwd) {
+    ForwardMemory::carve(block, p, tiling);
+  } else {
+    BackwardMemory::carve(block, p, tiling);
+  }
+  s.floats_per_block = block.used();
+  s.blocks = workspace.take<float>("query blocks", context.threads * s.floats_per_block);
+  s.tile_lists = workspace.take<int32_t>("tile lists", context.threads * tiling.key_tiles(p));
+  if (p.pass == Pass::fwd) return s;
+
+  Carver gradient(nullptr);
+  GradientMemory::carve(gradient, p);
+  s.floats_per_gradient = gradient.used();
+  const int64_t splits = backward_splits(context, p), tasks = p.batch * p.heads_kv * splits;
+  s.gradients =
+      workspace.take<float>("gradient sums", (splits > 1 ? tasks : context.threads) * s.floats_per_gradient);
+  Carver table(nullptr);
+  TableMemory::carve(table, p);
+  s.floats_per_table = table.used();
+  s.table_sums = workspace.take<float>("table gradient sums", tasks * s.floats_per_table);
+  if (p.position.t5()) {
+    s.bias_sums =
+        workspace.take<float>("bias gradient sums", p.batch * p.heads_q * splits * s.bias.padded_width());
+  }
+  return s;
+}
+
+void TiledScratch::prepare(const Problem& p) const {
+  rope.fill(p);
+  bias.prepare(p);
+}
+
+Cost tiled_cost(const Problem& p, int64_t key_tile) {
+  const MaskRule rule = p.mask_rule();
+  double pairs = 0;
+  for (int64_t b = 0; b < p.batch; ++b) {
+    for (int64_t i0 = 0; i0 < p.seq_q; i0 += kQueryStep) {
+      const int64_t i1 = std::min(i0 + kQueryStep, p.seq_q);
+      for (int64_t j0 = 0; j0 < p.seq_kv; j0 += key_tile) {
+        const int64_t j1 = std::min(j0 + key_tile, p.seq_kv);
+        if (rule.tile(b, i0, i1, j0, j1) != TileKind::empty)
+          pairs += static_cast<double>((i1 - i0) * (j1 - j0));
+      }
+    }
+  }
+  const auto heads = static_cast<double>(p.heads_q), d = static_cast<double>(p.head_dim),
+             dv = static_cast<double>(p.value_dim);
+  Cost cost;
+  cost.flops_executed = heads * pairs * (p.pass == Pass::fwd ? 2 * (d + dv) : 2 * (3 * d + 2 * dv));
+  cost.exps = heads * pairs;
+  const double own = 4 * heads * static_cast<double>(p.batch * p.seq_q) * (d + dv + 1);
+  // K and V are copied once a block, and its strips find the copy in cache: counted at the shortest usual
+  // block.
+  const double streamed = 4 * heads * pairs / 192 * (d + dv);
+  cost.bytes_moved = p.pass == Pass::fwd ? own + streamed : 2 * own + 3 * streamed;
+  cost.time_order = p.mask.none() ? "O(h n^2 d)" : "O(h d tiles)";
+  cost.memory_order = "O(n)";
+  return cost;
+}
+
+}  // namespace attn

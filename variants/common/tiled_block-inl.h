@@ -1,0 +1,336 @@
+// What both passes of the tiled kernels do with a block of queries and a tile of keys, one copy per
+// instruction set.
+
+#if defined(ATTN_TILED_BLOCK_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef ATTN_TILED_BLOCK_INL_H_
+#undef ATTN_TILED_BLOCK_INL_H_
+#else
+#define ATTN_TILED_BLOCK_INL_H_
+#endif
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <numbers>
+
+#include "variants/common/simd_tile-inl.h"
+#include "variants/common/tiled_memory.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace attn {
+namespace HWY_NAMESPACE {
+namespace {
+
+inline constexpr float kLog2E = std::numbers::log2e_v<float>;
+inline constexpr float kLn2 = std::numbers::ln2_v<float>;
+inline constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+/// Queries [first, first + count) of one head.
+struct QueryBlock {
+  int64_t b, h, g;
+  int64_t index;  ///< of the block
+  int64_t first;
+  int64_t count;
+
+  int64_t strips(int64_t strip) const { return (count + strip - 1) / strip; }
+};
+
+/// Keys [j0, j1).
+struct KeyTile {
+  int64_t j0, j1;
+  bool finite;  ///< keys and values, as far as a partial tile must know
+  size_t rows() const { return static_cast<size_t>(j1 - j0); }
+};
+
+/// Everything that does not change during a call.
+struct TiledCall {
+  const Problem& p;
+  const Tiling& tiling;
+  const TileLists& lists;
+  const TiledScratch& scratch;
+  ConstTensor q, k, v;
+  Tables tables;
+  MaskRule rule = p.mask_rule();
+  int64_t strip = static_cast<int64_t>(strip_width());
+
+  QueryBlock block(int64_t b, int64_t h, int64_t index) const {
+    const int64_t first = index * tiling.query_block;
+    return {b, h, h / p.group(), index, first, std::min(tiling.query_block, p.seq_q - first)};
+  }
+  /// Scores leave the product in powers of two, or, under a softcap, as S / c.
+  float query_scale() const {
+    const double tau = p.softmax_scale();
+    return static_cast<float>(p.softcap != 0 ? tau / p.softcap : tau * std::numbers::log2e);
+  }
+  int64_t skewed_size() const { return (2 * p.position.clip + strip) * strip; }
+};
+
+/// The row of `tensor`, rotated where the problem rotates. `buffer` [head_dim].
+HWY_INLINE const float* rotated_row(const TiledCall& call, const ConstTensor& tensor, int64_t b, int64_t i,
+                                    int64_t h, int64_t position, float* buffer) {
+  const float* row = tensor.row<float>(b, i, h);
+  if (call.scratch.rope.empty()) return row;
+  call.scratch.rope.rotate(row, buffer, position);
+  return buffer;
+}
+
+/// Starts reading a row that is needed soon: rows of a head are far apart, and no hardware prefetcher follows
+/// them.
+HWY_INLINE void prefetch_row(const float* row, int64_t width) {
+  for (int64_t c = 0; c < width; c += 16) __builtin_prefetch(row + c);
+}
+
+/// out[width][strip] = the strip's rows [strip][row_stride] times `factor`, transposed.
+HWY_INLINE void transpose_strip(const float* HWY_RESTRICT rows, int64_t row_stride, int64_t width,
+                                float factor, float* HWY_RESTRICT out) {
+  const Tag f;
+  const size_t n = hn::Lanes(f), strip = strip_width();
+  const auto steps = hn::Mul(hn::Iota(IntTag(), 0), hn::Set(IntTag(), static_cast<int32_t>(row_stride)));
+  for (size_t lane = 0; lane < strip; lane += n) {
+    const float* from = rows + lane * static_cast<size_t>(row_stride);
+    for (size_t c = 0; c < static_cast<size_t>(width); ++c) {
+      hn::Store(hn::Mul(hn::GatherIndex(f, from + c, steps), hn::Set(f, factor)), f, out + c * strip + lane);
+    }
+  }
+}
+
+/// Queries of the block, transposed, rotated and scaled; lanes past the end are zero.
+inline void load_queries(const TiledCall& call, const QueryBlock& block, const BlockMemory& memory) {
+  const int64_t width = call.p.head_dim, strip = call.strip;
+  for (int64_t s = 0; s < block.strips(strip); ++s) {
+    for (int64_t lane = 0; lane < strip; ++lane) {
+      const int64_t i = block.first + s * strip + lane;
+      float* row = memory.rows + lane * width;
+      if (s * strip + lane >= block.count) {
+        std::fill_n(row, width, 0.0f);
+        continue;
+      }
+      if (s * strip + lane + 8 < block.count) prefetch_row(call.q.row<float>(block.b, i + 8, block.h), width);
+      const float* from = rotated_row(call, call.q, block.b, i, block.h, i + call.p.offset(), row);
+      if (from != row) std::memcpy(row, from, sizeof(float) * static_cast<size_t>(width));
+    }
+    transpose_strip(memory.rows, width, width, call.query_scale(), memory.q + s * strip * width);
+  }
+}
+
+/// Key tiles of the block: the given list, or found in `found`.
+inline const int32_t* tiles_of(const TiledCall& call, const QueryBlock& block, int32_t* found,
+                               int64_t& count) {
+  if (call.lists.begin) {
+    const int64_t row = block.b * call.tiling.query_blocks(call.p) + block.index;
+    count = call.lists.begin[row + 1] - call.lists.begin[row];
+    return call.lists.tiles + call.lists.begin[row];
+  }
+  count = 0;
+  for (int64_t tile = 0; tile < call.tiling.key_tiles(call.p); ++tile) {
+    const int64_t j0 = tile * call.tiling.key_tile, j1 = std::min(j0 + call.tiling.key_tile, call.p.seq_kv);
+    const TileKind kind = call.rule.tile(block.b, block.first, block.first + block.count, j0, j1);
+    if (kind != TileKind::empty) found[count++] = static_cast<int32_t>(tile);
+  }
+  return found;
+}
+
+HWY_INLINE bool all_finite(const float* values, int64_t count) {
+  const Tag f;
+  const auto n = static_cast<int64_t>(hn::Lanes(f));
+  int64_t e = 0;
+  for (; e + n <= count; e += n) {
+    if (!hn::AllTrue(f, hn::IsFinite(hn::LoadU(f, values + e)))) return false;
+  }
+  for (; e < count; ++e) {
+    if (!std::isfinite(values[e])) return false;
+  }
+  return true;
+}
+
+/// Copies keys and values of the tile into contiguous rows, keys rotated. Rows that no query of this batch
+/// entry may see become zero. `partial` asks whether all is finite: a pair that is masked must not meet a
+/// NaN.
+inline KeyTile load_tile(const TiledCall& call, const QueryBlock& block, int64_t tile, bool partial,
+                         const BlockMemory& memory) {
+  const Problem& p = call.p;
+  KeyTile keys{tile * call.tiling.key_tile, 0, true};
+  keys.j1 = std::min(keys.j0 + call.tiling.key_tile, p.seq_kv);
+  const int64_t length = call.rule.key_length(block.b);
+  for (int64_t j = keys.j0; j < keys.j1; ++j) {
+    float* key = memory.keys + (j - keys.j0) * p.head_dim;
+    float* value = memory.values + (j - keys.j0) * p.value_dim;
+    if (j >= length) {
+      std::fill_n(key, p.head_dim, 0.0f);
+      std::fill_n(value, p.value_dim, 0.0f);
+      continue;
+    }
+    if (j + 4 < p.seq_kv) {
+      prefetch_row(call.k.row<float>(block.b, j + 4, block.g), p.head_dim);
+      prefetch_row(call.v.row<float>(block.b, j + 4, block.g), p.value_dim);
+    }
+    if (call.scratch.rope.empty()) {
+      std::memcpy(key, call.k.row<float>(block.b, j, block.g),
+                  sizeof(float) * static_cast<size_t>(p.head_dim));
+    } else {
+      call.scratch.rope.rotate(call.k.row<float>(block.b, j, block.g), key, j);
+    }
+    std::memcpy(value, call.v.row<float>(block.b, j, block.g),
+                sizeof(float) * static_cast<size_t>(p.value_dim));
+  }
+  if (partial) {
+    const int64_t rows = keys.j1 - keys.j0;
+    keys.finite = all_finite(memory.keys, rows * p.head_dim) && all_finite(memory.values, rows * p.value_dim);
+  }
+  return keys;
+}
+
+/// A Shaw term of one strip: table[row][lane] = (table row).(query of the lane), spread so that the term of
+/// key j is one row: skewed[r][lane] = table[clamp(r - lane)][lane], and key j reads row skewed_row(j).
+inline void skew(const TiledCall& call, const float* table, float* skewed) {
+  const int64_t strip = call.strip, last = 2 * call.p.position.clip;
+  for (int64_t r = 0; r < last + strip; ++r) {
+    for (int64_t lane = 0; lane < strip; ++lane) {
+      skewed[r * strip + lane] = table[std::clamp(r - lane, int64_t{0}, last) * strip + lane];
+    }
+  }
+}
+
+/// The reverse for sums by distance: table[clamp(r - lane)][lane] += skewed[r][lane], from zero.
+inline void unskew(const TiledCall& call, const float* skewed, float* table) {
+  const int64_t strip = call.strip, last = 2 * call.p.position.clip;
+  std::fill_n(table, (last + 1) * strip, 0.0f);
+  for (int64_t r = 0; r < last + strip; ++r) {
+    for (int64_t lane = 0; lane < strip; ++lane) {
+      table[std::clamp(r - lane, int64_t{0}, last) * strip + lane] += skewed[r * strip + lane];
+    }
+  }
+}
+
+/// Offset of key j's row in the skewed terms of the strip that starts at query i0.
+HWY_INLINE int64_t skewed_row(const TiledCall& call, int64_t i0, int64_t j) {
+  const int64_t clip = call.p.position.clip;
+  return std::clamp(j - (i0 + call.p.offset()) + clip, int64_t{0}, 2 * clip + call.strip - 1) * call.strip;
+}
+
+/// The skewed terms (rows of a Shaw table times the columns of every strip) of the block.
+inline void make_skewed(const TiledCall& call, const QueryBlock& block, const float* columns,
+                        const float* rows, int64_t width, const BlockMemory& memory, float* skewed) {
+  const auto w = static_cast<size_t>(width);
+  for (int64_t s = 0; s < block.strips(call.strip); ++s) {
+    product<false>(columns + s * call.strip * width, rows, w, w,
+                   static_cast<size_t>(call.p.position.shaw_rows()), memory.table, nullptr);
+    skew(call, memory.table, skewed + s * call.skewed_size());
+  }
+}
+
+/// Mask of the rows of one partial tile against one strip.
+class StripMask {
+ public:
+  StripMask(const TiledCall& call, int64_t b, int64_t i0, float* visible)
+      : rule_(call.rule),
+        strip_(call.strip),
+        seq_q_(call.p.seq_q),
+        i0_(i0),
+        length_(call.rule.key_length(b)),
+        visible_(visible) {}
+
+  /// Call before the vectors of key j.
+  HWY_INLINE void start(int64_t j) {
+    const auto bound = [&](int64_t value) {
+      return static_cast<float>(std::clamp(value, int64_t{-1}, strip_));
+    };
+    first_ = j < length_ ? bound(j - rule_.band_high - i0_) : static_cast<float>(strip_);
+    last_ = bound(j - rule_.band_low - i0_);
+    if (rule_.blocks && j / rule_.block_kv != block_column_) load_blocks(j / rule_.block_kv);
+  }
+  HWY_INLINE hn::Mask<Tag> allowed(size_t lane) const {
+    const Tag f;
+    const Vec index = hn::Iota(f, static_cast<float>(lane));
+    const auto band = hn::And(hn::Ge(index, hn::Set(f, first_)), hn::Le(index, hn::Set(f, last_)));
+    if (!rule_.blocks) return band;
+    return hn::And(band, hn::Gt(hn::Load(f, visible_ + lane), hn::Zero(f)));
+  }
+
+ private:
+  void load_blocks(int64_t column) {
+    block_column_ = column;
+    for (int64_t lane = 0; lane < strip_; ++lane) {
+      const int64_t row = std::min(i0_ + lane, seq_q_ - 1) / rule_.block_q;
+      visible_[lane] = rule_.blocks[row * rule_.block_columns + column] ? 1.0f : 0.0f;
+    }
+  }
+
+  const MaskRule& rule_;
+  int64_t strip_, seq_q_, i0_, length_;
+  int64_t block_column_ = -1;
+  float* visible_;
+  float first_ = 0, last_ = 0;
+};
+
+/// Scores of one strip against one tile as logits in powers of two, -inf where masked. Raises `maximum`
+/// [strip] if given; writes 1 - tanh^2 to `cap_slope` if given.
+template <bool kMaximum>
+inline void make_logits(const TiledCall& call, const QueryBlock& block, int64_t s, const KeyTile& keys,
+                        bool partial, const BlockMemory& memory, float* maximum, float* cap_slope) {
+  const Problem& p = call.p;
+  const auto width = static_cast<size_t>(p.head_dim);
+  const float* queries = memory.q + s * call.strip * p.head_dim;
+  const bool plain = !partial && !p.position.shaw() && call.scratch.bias.empty() && p.softcap == 0;
+  if (plain)
+    return product<kMaximum>(queries, memory.keys, width, width, keys.rows(), memory.scores, maximum);
+  product<false>(queries, memory.keys, width, width, keys.rows(), memory.scores, nullptr);
+
+  const Tag f;
+  const size_t n = hn::Lanes(f);
+  const int64_t i0 = block.first + s * call.strip;
+  const float* skewed = p.position.shaw() ? memory.skewed + s * call.skewed_size() : nullptr;
+  const float* bias = call.scratch.bias.empty() ? nullptr : call.scratch.bias.row(block.h);
+  const Vec cap = hn::Set(f, static_cast<float>(p.softcap * std::numbers::log2e));
+  StripMask mask(call, block.b, i0, memory.visible);
+  for (int64_t j = keys.j0; j < keys.j1; ++j) {
+    float* row = memory.scores + (j - keys.j0) * call.strip;
+    if (partial) mask.start(j);
+    for (size_t lane = 0; lane < static_cast<size_t>(call.strip); lane += n) {
+      Vec x = hn::Load(f, row + lane);
+      if (skewed) x = hn::Add(x, hn::Load(f, skewed + skewed_row(call, i0, j) + lane));
+      if (p.softcap != 0) {
+        x = hn::Tanh(f, x);
+        if (cap_slope)
+          hn::Store(hn::NegMulAdd(x, x, hn::Set(f, 1.0f)), f, cap_slope + (row - memory.scores) + lane);
+        x = hn::Mul(x, cap);
+      }
+      if (bias) x = hn::MulAdd(hn::LoadU(f, bias + (i0 - j) + lane), hn::Set(f, kLog2E), x);
+      if (partial) x = hn::IfThenElse(mask.allowed(lane), x, hn::Set(f, -kInfinity));
+      hn::Store(x, f, row + lane);
+      if constexpr (kMaximum) hn::Store(hn::Max(x, hn::Load(f, maximum + lane)), f, maximum + lane);
+    }
+  }
+}
+
+/// Adds the rows of weights[key][strip] to sums by distance.
+inline void add_by_distance(const TiledCall& call, int64_t i0, const KeyTile& keys, const float* weights,
+                            float* sums) {
+  const Tag f;
+  for (int64_t j = keys.j0; j < keys.j1; ++j) {
+    float* to = sums + skewed_row(call, i0, j);
+    const float* row = weights + (j - keys.j0) * call.strip;
+    for (size_t lane = 0; lane < static_cast<size_t>(call.strip); lane += hn::Lanes(f)) {
+      hn::Store(hn::Add(hn::Load(f, to + lane), hn::Load(f, row + lane)), f, to + lane);
+    }
+  }
+}
+
+/// Kind of the tile for one strip.
+HWY_INLINE TileKind strip_kind(const TiledCall& call, const QueryBlock& block, int64_t s,
+                               const KeyTile& keys) {
+  const int64_t i0 = block.first + s * call.strip, i1 = std::min(i0 + call.strip, block.first + block.count);
+  return call.rule.tile(block.b, i0, i1, keys.j0, keys.j1);
+}
+
+HWY_INLINE bool block_partial(const TiledCall& call, const QueryBlock& block, int64_t tile) {
+  const int64_t j0 = tile * call.tiling.key_tile, j1 = std::min(j0 + call.tiling.key_tile, call.p.seq_kv);
+  return call.rule.tile(block.b, block.first, block.first + block.count, j0, j1) != TileKind::full;
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace attn
+HWY_AFTER_NAMESPACE();
+
+#endif  // ATTN_TILED_BLOCK_INL_H_
