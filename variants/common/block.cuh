@@ -1,0 +1,140 @@
+#pragma once
+// One source for a thread block: as a CUDA kernel, and as a model on the host (tests/host_block.h).
+//
+// A block's algorithm is a plain struct, the Body:
+//   static constexpr int kThreads, kMinBlocks;     // blocks per SM that registers must allow
+//   struct Thread;                                 // registers of one thread
+//   static size_t shared_bytes();
+//   template <class Block> ATTN_DEVICE void run(Block& block, int64_t index, float* shared) const;
+// run() is the same for all threads; what a thread does stands in phases,
+//   block.each([=, this](auto& block, int thread, Thread& state) { ... });
+// separated by block.sync() wherever one thread reads what another wrote. Phases capture by value, because
+// the host model runs them later: warp after warp, in either order, so that a missing barrier shows as a
+// wrong result.
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__CUDACC__)
+#include <cuda_pipeline.h>
+#include <cuda_runtime.h>
+
+#include "harness/run/cuda_check.h"
+#define ATTN_DEVICE __device__ __forceinline__
+#define ATTN_UNROLL _Pragma("unroll")
+#else
+#define ATTN_DEVICE inline
+#define ATTN_UNROLL
+#endif
+
+namespace attn {
+
+struct alignas(16) Float4 {
+  float x, y, z, w;
+};
+
+struct Maximum {
+  ATTN_DEVICE static float of(float a, float b) { return fmaxf(a, b); }
+};
+struct Sum {
+  ATTN_DEVICE static float of(float a, float b) { return a + b; }
+};
+
+#if defined(__CUDACC__)
+
+template <class State>
+class CudaBlock {
+ public:
+  using Thread = State;
+
+  template <class Phase>
+  __device__ __forceinline__ void each(const Phase& phase) {
+    phase(*this, static_cast<int>(threadIdx.x), state_);
+  }
+  __device__ __forceinline__ void sync() { __syncthreads(); }
+
+  /// Combines state.*field[0..count) over aligned groups of `lanes` neighbours; all get the result.
+  template <class Combine, int lanes, int count>
+  __device__ __forceinline__ void reduce(float (State::*field)[count]) {
+    static_assert(lanes <= 32 && (lanes & (lanes - 1)) == 0, "a group must lie within a warp");
+    ATTN_UNROLL
+    for (int k = 0; k < count; ++k) {
+      float value = (state_.*field)[k];
+      ATTN_UNROLL
+      for (int offset = lanes / 2; offset > 0; offset /= 2) {
+        value = Combine::of(value, __shfl_xor_sync(0xffffffffu, value, offset));
+      }
+      (state_.*field)[k] = value;
+    }
+  }
+
+  /// Global to shared memory behind the thread's back, until wait_copies(). Both addresses aligned to T.
+  template <class T>
+  __device__ __forceinline__ void copy(T* shared, const T* global) {
+    __pipeline_memcpy_async(shared, global, sizeof(T));
+  }
+  /// Waits for the thread's own copies; others' need a sync() after it.
+  __device__ __forceinline__ void wait_copies() {
+    __pipeline_commit();
+    __pipeline_wait_prior(0);
+  }
+
+ private:
+  State state_;
+};
+
+template <class Body>
+__global__ void __launch_bounds__(Body::kThreads, Body::kMinBlocks)
+    block_kernel(const __grid_constant__ Body body) {
+  extern __shared__ Float4 attn_shared[];
+  CudaBlock<typename Body::Thread> block;
+  body.run(block, static_cast<int64_t>(blockIdx.x), reinterpret_cast<float*>(attn_shared));
+}
+
+template <class Body>
+__global__ void __launch_bounds__(256) index_kernel(int64_t count, const __grid_constant__ Body body) {
+  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t k = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; k < count; k += step) body(k);
+}
+
+/// Enqueues work on a stream.
+class CudaQueue {
+ public:
+  explicit CudaQueue(void* stream) : stream_(static_cast<cudaStream_t>(stream)) {}
+  cudaStream_t stream() const { return stream_; }
+
+  /// body(k) for k in [0, count).
+  template <class Body>
+  void for_each(int64_t count, const Body& body) const {
+    if (count <= 0) return;
+    const int64_t blocks = (count + 255) / 256;
+    index_kernel<<<static_cast<unsigned>(blocks < kMostBlocks ? blocks : kMostBlocks), 256, 0, stream_>>>(
+        count, body);
+    ATTN_CUDA_CHECK(cudaGetLastError());
+  }
+  /// `count` thread blocks of the Body, at most 2^31 - 1.
+  template <class Body>
+  void blocks(int64_t count, const Body& body) const {
+    if (count <= 0) return;
+    const size_t shared_bytes = body.shared_bytes();
+    ATTN_CUDA_CHECK(cudaFuncSetAttribute(block_kernel<Body>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                         static_cast<int>(shared_bytes)));
+    block_kernel<<<static_cast<unsigned>(count), Body::kThreads, shared_bytes, stream_>>>(body);
+    ATTN_CUDA_CHECK(cudaGetLastError());
+  }
+  /// Host memory may be released after the call: for prepare(), as it waits.
+  void upload(void* device, const void* host, size_t bytes) const {
+    if (bytes) ATTN_CUDA_CHECK(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream_));
+    ATTN_CUDA_CHECK(cudaStreamSynchronize(stream_));
+  }
+
+ private:
+  static constexpr int64_t kMostBlocks = 1 << 16;
+  cudaStream_t stream_;
+};
+
+#endif  // __CUDACC__
+
+}  // namespace attn

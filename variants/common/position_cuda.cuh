@@ -1,0 +1,166 @@
+#pragma once
+// Position terms prepared for GPU kernels: copies of Q and K rotated by position, and Toeplitz bias rows.
+// Float32, O(n) memory. Shaw tables need no preparation.
+
+#include <algorithm>
+#include <vector>
+
+#include "harness/variant.h"
+#include "variants/common/gpu_tensor.cuh"
+
+namespace attn {
+
+/// Rotates rows of one operand into a contiguous float32 copy, by position `first + row`.
+template <class T>
+struct RotateRows {
+  GpuTensor<const T> from;
+  float* to;            // [batch, seq, heads, head_dim]
+  const float* cosine;  // [positions, pairs], row 0 at position `first_position`
+  const float* sine;
+  int64_t seq, heads, head_dim, pairs;
+  int64_t shift;  ///< row of the tables for sequence element 0
+  bool interleaved;
+
+  /// One channel pair of one row; the last pair of an odd width also moves the channel that is not rotated.
+  ATTN_DEVICE void operator()(int64_t index) const {
+    const int64_t m = index % pairs, row = index / pairs;
+    const int64_t h = row % heads, i = row / heads % seq, b = row / heads / seq;
+    const T* source = from.row(b, i, h);
+    float* out = to + row * head_dim;
+    const ChannelPair channel = rope_channels(interleaved, head_dim, m);
+    const float x = to_float(source[channel.first]), y = to_float(source[channel.second]);
+    const float c = cosine[(shift + i) * pairs + m], s = sine[(shift + i) * pairs + m];
+    out[channel.first] = x * c - y * s;
+    out[channel.second] = x * s + y * c;
+    if (m == 0 && head_dim % 2 == 1) out[head_dim - 1] = to_float(source[head_dim - 1]);
+  }
+};
+
+class DeviceRope {
+ public:
+  static DeviceRope take(const Problem& p, Workspace& workspace) {
+    DeviceRope rope;
+    if (!p.position.rope()) return rope;
+    rope.first_position_ = std::min(p.offset(), int64_t{0});
+    rope.positions_ = std::max(p.seq_q, p.seq_kv);
+    rope.pairs_ = p.head_dim / 2;
+    rope.cosine_ = workspace.take<float>("rope cosine", rope.positions_ * rope.pairs_);
+    rope.sine_ = workspace.take<float>("rope sine", rope.positions_ * rope.pairs_);
+    rope.q_ = workspace.take<float>("rotated q", p.batch * p.seq_q * p.heads_q * p.head_dim);
+    rope.k_ = workspace.take<float>("rotated k", p.batch * p.seq_kv * p.heads_kv * p.head_dim);
+    return rope;
+  }
+
+  /// Angles in float64 on the host: positions reach 2^20, where a float32 angle is off by 0.06.
+  template <class Queue>
+  void prepare(const Queue& queue, const Problem& p) const {
+    if (empty()) return;
+    std::vector<float> cosine(static_cast<size_t>(positions_ * pairs_)), sine(cosine.size());
+    for (int64_t m = 0; m < pairs_; ++m) {
+      const double step = rope_angle(p.position.base, p.head_dim, m, 1);
+      for (int64_t t = 0; t < positions_; ++t) {
+        const double angle = static_cast<double>(first_position_ + t) * step;
+        cosine[static_cast<size_t>(t * pairs_ + m)] = static_cast<float>(std::cos(angle));
+        sine[static_cast<size_t>(t * pairs_ + m)] = static_cast<float>(std::sin(angle));
+      }
+    }
+    queue.upload(cosine_, cosine.data(), cosine.size() * sizeof(float));
+    queue.upload(sine_, sine.data(), sine.size() * sizeof(float));
+  }
+
+  /// Fills the copies, which then stand for q and k.
+  template <class T, class Queue>
+  void rotate(const Queue& queue, const Problem& p, GpuTensor<const T> q, GpuTensor<const T> k) const {
+    const bool interleaved = p.position.kind == PositionKind::rope_interleaved;
+    queue.for_each(p.batch * p.seq_q * p.heads_q * pairs_,
+                   RotateRows<T>{q, q_, cosine_, sine_, p.seq_q, p.heads_q, p.head_dim, pairs_,
+                                 p.offset() - first_position_, interleaved});
+    queue.for_each(p.batch * p.seq_kv * p.heads_kv * pairs_,
+                   RotateRows<T>{k, k_, cosine_, sine_, p.seq_kv, p.heads_kv, p.head_dim, pairs_,
+                                 -first_position_, interleaved});
+  }
+
+  bool empty() const { return pairs_ == 0; }
+  GpuTensor<const float> q(const Problem& p) const {
+    return gpu_contiguous<const float>(q_, p.seq_q, p.heads_q, p.head_dim);
+  }
+  GpuTensor<const float> k(const Problem& p) const {
+    return gpu_contiguous<const float>(k_, p.seq_kv, p.heads_kv, p.head_dim);
+  }
+
+ private:
+  float *cosine_ = nullptr, *sine_ = nullptr, *q_ = nullptr, *k_ = nullptr;
+  int64_t first_position_ = 0, positions_ = 0, pairs_ = 0;
+};
+
+/// bias(head, i, j) = rows[head * width + i - j + seq_kv - 1]; null: no bias.
+struct BiasRows {
+  const float* rows = nullptr;
+  int64_t width = 0;
+  int64_t zero = 0;  ///< seq_kv - 1
+
+  ATTN_DEVICE const float* head(int64_t h) const { return rows + h * width + zero; }
+};
+
+struct FillBias {
+  float* rows;             // [heads, width]
+  const float* slopes;     // [heads], ALiBi
+  const int32_t* buckets;  // [width], T5
+  const float* table;      // [buckets, heads]
+  int64_t width, heads, seq_q;
+
+  ATTN_DEVICE void operator()(int64_t index) const {
+    const int64_t e = index % width, head = index / width;
+    const int64_t distance = seq_q - 1 - e;  // j - (i + o), as e = i - j + seq_kv - 1
+    rows[index] = table ? table[buckets[e] * heads + head]
+                        : -slopes[head] * static_cast<float>(distance < 0 ? -distance : distance);
+  }
+};
+
+class DeviceBias {
+ public:
+  static DeviceBias take(const Problem& p, Workspace& workspace) {
+    DeviceBias bias;
+    if (!p.position.toeplitz()) return bias;
+    bias.width_ = p.seq_q + p.seq_kv - 1;
+    bias.rows_ = workspace.take<float>("bias by distance", p.heads_q * bias.width_);
+    if (p.position.t5()) {
+      bias.buckets_ = workspace.take<int32_t>("t5 buckets", bias.width_);
+    } else {
+      bias.slopes_ = workspace.take<float>("alibi slopes", p.heads_q);
+    }
+    return bias;
+  }
+
+  template <class Queue>
+  void prepare(const Queue& queue, const Problem& p) const {
+    if (buckets_) {
+      std::vector<int32_t> buckets(static_cast<size_t>(width_));
+      for (int64_t e = 0; e < width_; ++e) {
+        buckets[static_cast<size_t>(e)] = static_cast<int32_t>(p.position.t5_bucket(p.seq_q - 1 - e));
+      }
+      queue.upload(buckets_, buckets.data(), buckets.size() * sizeof(int32_t));
+    }
+    if (slopes_) {
+      std::vector<float> slopes;
+      for (int64_t h = 0; h < p.heads_q; ++h) slopes.push_back(static_cast<float>(alibi_slope(p.heads_q, h)));
+      queue.upload(slopes_, slopes.data(), slopes.size() * sizeof(float));
+    }
+  }
+
+  template <class Queue>
+  BiasRows fill(const Queue& queue, const Problem& p, const Tables& tables) const {
+    if (!rows_) return {};
+    queue.for_each(p.heads_q * width_, FillBias{rows_, slopes_, buckets_, buckets_ ? tables.t5_bias : nullptr,
+                                                width_, p.heads_q, p.seq_q});
+    return {rows_, width_, p.seq_kv - 1};
+  }
+
+ private:
+  float* rows_ = nullptr;
+  float* slopes_ = nullptr;
+  int32_t* buckets_ = nullptr;
+  int64_t width_ = 0;
+};
+
+}  // namespace attn

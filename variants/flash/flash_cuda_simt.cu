@@ -1,0 +1,52 @@
+// Fused attention on CUDA cores: float32 forward with LSE, every mask and position, head widths up to 256.
+//
+// A thread block holds 64 queries of one head in shared memory and streams over the key tiles that its mask
+// does not call empty, keeping a running maximum, sum and output per row (online softmax), so that no score
+// leaves the chip. This is the rung for coverage: any shape, stride and alignment. Kernels for tensor cores
+// are files of their own beside this one. The thread block stands in flash_simt.cuh, where tests run it on
+// the host.
+//
+// Time O(h n^2 d) (visited tiles only), workspace O(n): the mask's arrays, rotated copies of Q and K for
+// RoPE, one row of biases per head for ALiBi and T5. Dao, "FlashAttention-2", 2023, algorithm 1.
+
+#include "harness/variant.h"
+#include "variants/flash/flash_simt_forward.cuh"
+
+namespace attn {
+namespace {
+
+class FlashCudaSimt final : public Variant {
+ public:
+  FlashCudaSimt()
+      : Variant({.name = "flash/cuda/simt",
+                 .family = "dense",
+                 .device = Device::cuda,
+                 .tags = {"flash", "tiled"},
+                 .citation = "Dao 2023"}) {}
+
+  Support supports(const Problem& p) const override {
+    if (p.pass != Pass::fwd) return {"forward only"};
+    if (p.dtype != Dtype::f32) return {"float32 only"};
+    if (p.head_dim > kFlashSimtWidest || p.value_dim > kFlashSimtWidest) return {"d and dv at most 256"};
+    if (flash_simt_blocks(p) > INT32_MAX) return {"more than 2^31 - 1 thread blocks"};
+    return {};
+  }
+
+  void plan(const Context&, const Problem& p, Workspace& counting) const override {
+    FlashSimtScratch::take(p, counting);
+  }
+  Cost cost(const Problem& p) const override { return flash_simt_cost(p); }
+
+  void prepare(const Context& context, const Problem& p, Workspace& workspace) const override {
+    FlashSimtScratch::take(p, workspace).prepare(CudaQueue(context.stream), p);
+  }
+  void forward(const Context& context, const Problem& p, const Forward& args,
+               Workspace& workspace) const override {
+    flash_simt_forward(CudaQueue(context.stream), p, args, FlashSimtScratch::take(p, workspace));
+  }
+};
+
+ATTN_REGISTER(std::make_unique<FlashCudaSimt>());
+
+}  // namespace
+}  // namespace attn

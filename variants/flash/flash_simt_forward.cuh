@@ -1,0 +1,144 @@
+#pragma once
+// flash/cuda/simt around its thread block: scratch, arguments, choice of the instance, cost. Templated on the
+// queue, so that the whole forward also runs in the host model.
+
+#include "variants/flash/flash_simt.cuh"
+
+namespace attn {
+
+inline constexpr int64_t kFlashSimtWidest = 256;
+
+inline int64_t flash_simt_width(const Problem& p) {
+  const int64_t widest = std::max(p.head_dim, p.value_dim);
+  return widest <= 64 ? 64 : widest <= 128 ? 128 : 256;
+}
+inline constexpr int64_t kFlashSimtRows = 64;
+inline int64_t flash_simt_keys(int64_t width) { return width == 64 ? 64 : 32; }
+inline int64_t flash_simt_blocks(const Problem& p) {
+  return (p.seq_q + kFlashSimtRows - 1) / kFlashSimtRows * p.heads_q * p.batch;
+}
+
+struct FlashSimtScratch {
+  DeviceMask mask;
+  DeviceRope rope;
+  DeviceBias bias;
+
+  static FlashSimtScratch take(const Problem& p, Workspace& workspace) {
+    FlashSimtScratch scratch;
+    scratch.mask = DeviceMask::take(p, workspace);
+    scratch.rope = DeviceRope::take(p, workspace);
+    scratch.bias = DeviceBias::take(p, workspace);
+    return scratch;
+  }
+  template <class Queue>
+  void prepare(const Queue& queue, const Problem& p) const {
+    mask.prepare(queue, p);
+    rope.prepare(queue, p);
+    bias.prepare(queue, p);
+  }
+};
+
+template <class Queue>
+FlashSimtArgs flash_simt_args(const Queue& queue, const Problem& p, const Forward& forward,
+                              const FlashSimtScratch& scratch) {
+  FlashSimtArgs args{};
+  args.q = gpu_tensor<const float>(forward.q);
+  args.k = gpu_tensor<const float>(forward.k);
+  args.v = gpu_tensor<const float>(forward.v);
+  args.o = gpu_tensor<float>(forward.o);
+  if (!scratch.rope.empty()) {
+    scratch.rope.rotate(queue, p, args.q, args.k);
+    args.q = scratch.rope.q(p);
+    args.k = scratch.rope.k(p);
+  }
+  args.lse = forward.lse;
+  args.heads_q = p.heads_q;
+  args.group = p.group();
+  args.seq_q = p.seq_q;
+  args.seq_kv = p.seq_kv;
+  args.head_dim = static_cast<int>(p.head_dim);
+  args.value_dim = static_cast<int>(p.value_dim);
+  args.q_aligned = args.q.aligned(p.head_dim);
+  args.k_aligned = args.k.aligned(p.head_dim);
+  args.v_aligned = args.v.aligned(p.value_dim);
+  args.o_aligned = args.o.aligned(p.value_dim);
+  args.scale = static_cast<float>(p.softmax_scale());
+  args.softcap = static_cast<float>(p.softcap);
+  args.rule = scratch.mask.rule(p);
+  args.bias = scratch.bias.fill(queue, p, forward.tables);
+  args.clip = p.position.clip;
+  if (p.position.shaw()) args.shaw_key = forward.tables.shaw_key;
+  if (p.position.shaw_values()) args.shaw_value = forward.tables.shaw_value;
+  args.key_table_aligned = GpuTensor<const float>{args.shaw_key}.aligned(p.head_dim);
+  args.value_table_aligned = GpuTensor<const float>{args.shaw_value}.aligned(p.value_dim);
+  return args;
+}
+
+template <int kWidth, class Queue>
+void launch_flash_simt(const Queue& queue, const Problem& p, const FlashSimtArgs& args) {
+  static_assert(FlashSimt<kWidth, false, false>::kRows == kFlashSimtRows);
+  const int64_t count = flash_simt_blocks(p);
+  const bool extended = p.softcap != 0 || p.position.shaw() || p.position.toeplitz();
+  if (p.mask.none()) {
+    if (extended) return queue.blocks(count, FlashSimt<kWidth, false, true>{args});
+    return queue.blocks(count, FlashSimt<kWidth, false, false>{args});
+  }
+  if (extended) return queue.blocks(count, FlashSimt<kWidth, true, true>{args});
+  queue.blocks(count, FlashSimt<kWidth, true, false>{args});
+}
+
+template <class Queue>
+void flash_simt_forward(const Queue& queue, const Problem& p, const Forward& forward,
+                        const FlashSimtScratch& scratch) {
+  const FlashSimtArgs args = flash_simt_args(queue, p, forward, scratch);
+  switch (flash_simt_width(p)) {
+    case 64:
+      return launch_flash_simt<64>(queue, p, args);
+    case 128:
+      return launch_flash_simt<128>(queue, p, args);
+    default:
+      return launch_flash_simt<256>(queue, p, args);
+  }
+}
+
+/// What the kernel executes: whole tiles, visible or not.
+inline Cost flash_simt_cost(const Problem& p) {
+  const int64_t keys = flash_simt_keys(flash_simt_width(p));
+  const MaskRule whole = p.mask_rule();
+  int64_t tiles = 0, band_tiles = 0;
+  for (int64_t b = 0; b < p.batch; ++b) {
+    const MaskRule rule = of_batch_entry(whole, b);
+    for (int64_t i0 = 0; i0 < p.seq_q; i0 += kFlashSimtRows) {
+      const int64_t i1 = std::min(i0 + kFlashSimtRows, p.seq_q);
+      const TileRange range = visited_tiles(rule, i0, i1, keys);
+      if (!rule.blocks && !p.position.shaw()) {
+        tiles += range.last - range.first;
+        continue;
+      }
+      for (int64_t tile = next_tile(rule, i0, i1, keys, range.first, range); tile < range.last;
+           tile = next_tile(rule, i0, i1, keys, tile + 1, range)) {
+        const int64_t lowest = tile * keys - (i0 + kFlashSimtRows - 1) - p.offset();
+        const bool band = lowest + kFlashSimtRows + keys - 2 > -p.position.clip && lowest < p.position.clip;
+        ++tiles;
+        band_tiles += band;
+      }
+    }
+  }
+  const auto d = static_cast<double>(p.head_dim), dv = static_cast<double>(p.value_dim);
+  const double heads = static_cast<double>(p.heads_q),
+               pairs = heads * static_cast<double>(tiles * kFlashSimtRows * keys);
+  const double rows = heads * static_cast<double>(p.batch * p.seq_q);
+  Cost cost;
+  cost.flops_executed = 2 * (d + dv) * pairs;
+  if (p.position.shaw()) {  // the window of a band tile is 1 + rows / keys tiles of products
+    const double window = heads * static_cast<double>(band_tiles * kFlashSimtRows * (kFlashSimtRows + keys));
+    cost.flops_executed += 2 * (d + (p.position.shaw_values() ? dv : 0)) * window;
+  }
+  cost.exps = pairs;
+  cost.bytes_moved = 4 * (rows * (d + dv + 1) + heads * static_cast<double>(tiles * keys) * (d + dv));
+  cost.time_order = "O(h n^2 d)";
+  cost.memory_order = "O(n)";
+  return cost;
+}
+
+}  // namespace attn
