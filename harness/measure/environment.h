@@ -1,0 +1,36 @@
+#pragma once
+// Where and with what a campaign was measured: environment.json.
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace attn {
+
+/// Measured roofs by number of threads.
+struct Roofs {
+  std::string target;  ///< Highway's instruction set
+  std::map<int, double> fma_f32_flops_per_s;
+  std::map<int, double> copy_bytes_per_s;
+};
+/// For 1 thread, all threads, and the numbers given.
+Roofs measure_roofs(std::vector<int> threads);
+nlohmann::json to_json(const Roofs& roofs);
+
+/// CPUs this process may run on.
+int available_threads();
+
+/// Machine, compiler, libraries, commit; what cannot be read is null.
+nlohmann::json describe_environment();
+/// Commit of the source the program was built from, "+changes" behind it where the tree differed.
+std::string build_commit();
+/// As the kernel names it.
+std::string cpu_model();
+/// Share of CPU time taken by other virtual machines since boot, in jiffies: {steal, all}; null where
+/// unreadable.
+nlohmann::json steal_time();
+/// Now, UTC, ISO 8601.
+std::string timestamp();
+
+}  // namespace attn

@@ -1,0 +1,159 @@
+#include "harness/measure/rounds.h"
+
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <cmath>
+#include <exception>
+#include <map>
+#include <random>
+
+#include "harness/measure/clock.h"
+
+namespace attn {
+namespace {
+
+/// The rounds keep every sample themselves.
+class SilentReporter final : public benchmark::BenchmarkReporter {
+ public:
+  bool ReportContext(const Context&) override { return true; }
+  void ReportRuns(const std::vector<Run>&) override {}
+};
+
+class Case {
+ public:
+  Case(const TimedCase& source, double budget_s) : source_(source), budget_s_(budget_s) {}
+
+  /// Warms up and finds the calls that make a sample long enough.
+  void calibrate() {
+    // Cold: caches, thread team, first touch. A call this long needs no second one to be warm.
+    if (timed(1) >= kLongCall_s) return;
+    for (int64_t calls = 1;;) {
+      // The shorter of two: an interruption must not pass for a long call.
+      const double seconds = std::min(timed(calls), timed(calls));
+      series_.calls_per_sample = calls;
+      if (seconds >= shortest_sample_s()) return;
+      const double growth = 1.2 * shortest_sample_s() / std::max(seconds, clock_resolution_s());
+      calls = static_cast<int64_t>(static_cast<double>(calls) * std::clamp(growth, 1.5, 100.0)) + 1;
+    }
+  }
+
+  void register_benchmark(size_t index) {
+    filter_ = "case" + std::to_string(index) + ":";
+    // One iteration of Google Benchmark is one sample.
+    benchmark::RegisterBenchmark((filter_ + source_.name).c_str(),
+                                 [this](benchmark::State& state) {
+                                   for (auto _ : state) state.SetIterationTime(take_sample());
+                                 })
+        ->UseManualTime()
+        ->Iterations(1);
+  }
+
+  void run(int64_t round) {
+    round_ = round;
+    benchmark::RunSpecifiedBenchmarks(&reporter_, "^" + filter_);
+    if (error_) std::rethrow_exception(error_);
+  }
+
+  void judge(double half_width) {
+    series_.interval = median_interval(series_.times_s());
+    const double middle = median(series_.times_s());
+    series_.converged = series_.interval.known() && series_.interval.high <= middle * (1 + half_width) &&
+                        series_.interval.low >= middle * (1 - half_width);
+    finished_ = series_.converged || out_of_budget();
+  }
+
+  bool finished() const { return finished_; }
+  bool out_of_budget() const { return spent_s_ >= budget_s_; }
+  Series& series() { return series_; }
+
+ private:
+  static constexpr double kLongCall_s = 0.1;
+
+  double timed(int64_t calls) {
+    const double seconds = source_.time_s(calls);
+    spent_s_ += seconds;
+    return seconds;
+  }
+
+  double take_sample() {
+    try {
+      const double per_call = timed(series_.calls_per_sample) / static_cast<double>(series_.calls_per_sample);
+      series_.samples.push_back({round_, per_call, core_clock_hz()});
+      return per_call;
+    } catch (...) {
+      error_ = std::current_exception();
+      return 0;
+    }
+  }
+
+  const TimedCase& source_;
+  double budget_s_;
+  double spent_s_ = 0;
+  bool finished_ = false;
+  int64_t round_ = 0;
+  std::string filter_;
+  SilentReporter reporter_;
+  std::exception_ptr error_;
+  Series series_;
+};
+
+/// The registered closures point at the cases: none may outlive them.
+struct Registration {
+  ~Registration() { benchmark::ClearRegisteredBenchmarks(); }
+};
+
+}  // namespace
+
+std::vector<double> Series::times_s() const {
+  std::vector<double> times;
+  for (const Sample& sample : samples) times.push_back(sample.time_s);
+  return times;
+}
+
+double shortest_sample_s() { return std::max(1000 * clock_resolution_s(), 200e-6); }
+
+std::vector<Series> time_rounds(const std::vector<TimedCase>& sources, const RoundOptions& options) {
+  std::vector<Case> cases;
+  cases.reserve(sources.size());
+  const Registration registration;
+  for (const TimedCase& source : sources) cases.emplace_back(source, options.budget_s);
+  for (size_t k = 0; k < cases.size(); ++k) {
+    options.announce(k);
+    cases[k].calibrate();
+    cases[k].register_benchmark(k);
+  }
+  std::mt19937_64 random(options.seed);
+  for (int64_t round = 0;; ++round) {
+    std::vector<size_t> order;
+    for (size_t k = 0; k < cases.size(); ++k) {
+      if (!cases[k].finished()) order.push_back(k);
+    }
+    if (order.empty()) break;
+    const auto base = options.baseline;
+    if (base && cases[*base].finished() && !cases[*base].out_of_budget()) order.push_back(*base);
+    std::shuffle(order.begin(), order.end(), random);
+    for (size_t k : order) {
+      options.announce(k);
+      cases[k].run(round);
+      cases[k].judge(options.half_width);
+    }
+  }
+  std::vector<Series> results;
+  for (Case& timed : cases) results.push_back(std::move(timed.series()));
+  return results;
+}
+
+std::optional<Ratio> paired_ratio(const Series& series, const Series& baseline) {
+  std::map<int64_t, double> by_round;
+  for (const Sample& sample : baseline.samples) by_round[sample.round] = sample.time_s;
+  std::vector<double> ratios;
+  for (const Sample& sample : series.samples) {
+    const auto found = by_round.find(sample.round);
+    if (found != by_round.end()) ratios.push_back(sample.time_s / found->second);
+  }
+  if (ratios.empty()) return std::nullopt;
+  return Ratio{median(ratios), median_interval(ratios)};
+}
+
+}  // namespace attn
