@@ -1,0 +1,82 @@
+#pragma once
+// The columns of each row type, once: visit(name, member) in file order. Header, writer and reader all go
+// through it.
+
+#include "harness/results/schema.h"
+
+namespace attn {
+
+template <class Row, class Visit>
+requires std::is_same_v<std::remove_const_t<Row>, ResultRow>
+void visit_fields(Row& row, Visit visit) {
+#define ATTN_FIELD(name) visit(#name, row.name)
+  ATTN_FIELD(schema);
+  ATTN_FIELD(campaign);
+  ATTN_FIELD(point);
+  ATTN_FIELD(variant);
+  ATTN_FIELD(family);
+  ATTN_FIELD(device);
+  ATTN_FIELD(fidelity);
+  ATTN_FIELD(status);
+  ATTN_FIELD(reason);
+  ATTN_FIELD(problem);
+  ATTN_FIELD(scope);
+  ATTN_FIELD(pass);
+  ATTN_FIELD(dtype);
+  ATTN_FIELD(batch);
+  ATTN_FIELD(heads_q);
+  ATTN_FIELD(heads_kv);
+  ATTN_FIELD(seq_q);
+  ATTN_FIELD(seq_kv);
+  ATTN_FIELD(d_model);
+  ATTN_FIELD(d_head);
+  ATTN_FIELD(d_value);
+  ATTN_FIELD(mask);
+  ATTN_FIELD(position);
+  ATTN_FIELD(density);
+  ATTN_FIELD(threads);
+  ATTN_FIELD(time_s_median);
+  ATTN_FIELD(time_s_ci_low);
+  ATTN_FIELD(time_s_ci_high);
+  ATTN_FIELD(time_s_min);
+  ATTN_FIELD(samples);
+  ATTN_FIELD(rounds);
+  ATTN_FIELD(ratio_to_baseline);
+  ATTN_FIELD(ratio_ci_low);
+  ATTN_FIELD(ratio_ci_high);
+  ATTN_FIELD(flops_useful);
+  ATTN_FIELD(flops_executed);
+  ATTN_FIELD(flops_per_s);
+  ATTN_FIELD(roof_fraction);
+  ATTN_FIELD(bytes_min);
+  ATTN_FIELD(bytes_moved_model);
+  ATTN_FIELD(complexity_time);
+  ATTN_FIELD(complexity_memory);
+  ATTN_FIELD(memory_operands_bytes);
+  ATTN_FIELD(memory_workspace_planned_bytes);
+  ATTN_FIELD(memory_workspace_peak_bytes);
+  ATTN_FIELD(memory_process_peak_bytes);
+  ATTN_FIELD(memory_method);
+  ATTN_FIELD(error_rel_l2);
+  ATTN_FIELD(error_max_abs);
+  ATTN_FIELD(error_bound);
+  ATTN_FIELD(error_vs_dense_rel_l2);
+  ATTN_FIELD(deterministic);
+  ATTN_FIELD(seed);
+  ATTN_FIELD(clock_hz_mean);
+  ATTN_FIELD(repro);
+}
+
+template <class Row, class Visit>
+requires std::is_same_v<std::remove_const_t<Row>, SampleRow>
+void visit_fields(Row& row, Visit visit) {
+  ATTN_FIELD(point);
+  ATTN_FIELD(variant);
+  ATTN_FIELD(round);
+  ATTN_FIELD(sample);
+  ATTN_FIELD(time_s);
+  ATTN_FIELD(clock_hz);
+}
+#undef ATTN_FIELD
+
+}  // namespace attn

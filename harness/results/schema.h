@@ -1,0 +1,69 @@
+#pragma once
+// The rows of a campaign's CSV files. Column names are the members' names, in this order; units last in the
+// name; an empty field is null, never zero. Floating-point fields are written with the fewest digits that
+// read back equal.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace attn {
+
+inline constexpr int kSchemaVersion = 1;
+
+enum class Status { ok, disagrees, unsupported, out_of_memory, timed_out, crashed, skipped };
+std::string to_text(Status status);
+Status parse_status(std::string_view text);  // throws UsageError
+
+using Number = std::optional<double>;
+using Count = std::optional<int64_t>;
+
+/// results.csv: one row per (point, variant), whatever happened. A row that is not ok has no time.
+struct ResultRow {
+  int64_t schema = kSchemaVersion;
+  std::string campaign, point, variant, family, device, fidelity;
+  Status status = Status::skipped;
+  std::string reason, problem, scope, pass, dtype;
+  int64_t batch = 0, heads_q = 0, heads_kv = 0, seq_q = 0, seq_kv = 0, d_model = 0, d_head = 0, d_value = 0;
+  std::string mask, position;
+  double density = 0;
+  int64_t threads = 0;
+  Number time_s_median, time_s_ci_low, time_s_ci_high, time_s_min;
+  Count samples, rounds;
+  Number ratio_to_baseline, ratio_ci_low, ratio_ci_high;
+  Number flops_useful, flops_executed, flops_per_s, roof_fraction, bytes_min, bytes_moved_model;
+  std::string complexity_time, complexity_memory;
+  Count memory_operands_bytes, memory_workspace_planned_bytes, memory_workspace_peak_bytes,
+      memory_process_peak_bytes;
+  std::string memory_method;
+  Number error_rel_l2, error_max_abs, error_bound;  ///< error_bound: largest error / bound, at most 1 when ok
+  Number error_vs_dense_rel_l2;
+  std::string deterministic;  ///< yes, no or empty
+  int64_t seed = 0;
+  Number clock_hz_mean;
+  std::string repro;
+};
+
+/// samples.csv: every raw sample. time_s is the time of one call.
+struct SampleRow {
+  std::string point, variant;
+  int64_t round = 0, sample = 0;
+  double time_s = 0;
+  Number clock_hz;
+};
+
+/// Header and row as lines of the file, line feed included.
+std::string results_header();
+std::string samples_header();
+std::string to_csv(const ResultRow& row);
+std::string to_csv(const SampleRow& row);
+/// One line without its end; `where` stands in front of the message of the UsageError.
+ResultRow result_from_csv(std::string_view line, const std::string& where);
+
+/// Both throw UsageError with file and line. A last line without a newline is a torn write: it is left out.
+std::vector<ResultRow> read_results(const std::string& path);
+std::vector<SampleRow> read_samples(const std::string& path);
+
+}  // namespace attn
