@@ -1,0 +1,190 @@
+#include "harness/campaign/campaign.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <set>
+
+#include "harness/campaign/progress.h"
+#include "harness/campaign/resume.h"
+#include "harness/campaign/row.h"
+#include "harness/campaign/supervisor.h"
+#include "harness/measure/environment.h"
+#include "harness/results/append_file.h"
+
+namespace attn {
+namespace {
+
+using nlohmann::json;
+
+/// Everything that decides what a row says. Time-outs and memory limits do not: they only decide which rows
+/// fail.
+json configuration(const Plan& plan, const CampaignOptions& options) {
+  json config = {{"schema", kSchemaVersion},     {"plan", hash_text(plan.csv())}, {"rows", plan.rows()},
+                 {"baseline", options.baseline}, {"fill", to_text(options.fill)}, {"seed", options.seed},
+                 {"budget_s", options.budget_s}, {"build", build_commit()},       {"cpu", cpu_model()}};
+  config["id"] = fmt::format("c{}", hash_text(config.dump()));
+  return config;
+}
+
+std::vector<int> thread_counts(const Plan& plan) {
+  std::set<int> counts;
+  for (const PlanPoint& point : plan.points) counts.insert(point.threads);
+  return {counts.begin(), counts.end()};
+}
+
+/// environment.json: what the machine is, and one entry per session that measured into the folder.
+class EnvironmentFile {
+ public:
+  EnvironmentFile(const std::string& folder, const std::string& command_line, const Plan& plan)
+      : path_(folder + "/environment.json") {
+    json sessions = json::array();
+    if (std::ifstream file(path_); file) {
+      content_ = json::parse(file, nullptr, false);
+      if (content_.is_object()) sessions = content_.value("sessions", sessions);
+    }
+    // All rows of a folder are held against the same roofs.
+    const json roofs = content_.is_object() ? content_.value("roofs", json()) : json();
+    content_ = describe_environment();
+    content_["schema"] = kSchemaVersion;
+    content_["roofs"] = roofs.is_object() ? roofs : to_json(measure_roofs(thread_counts(plan)));
+    sessions.push_back({{"command_line", command_line},
+                        {"start", timestamp()},
+                        {"end", nullptr},
+                        {"steal_start", steal_time()}});
+    content_["sessions"] = sessions;
+    content_["command_line"] = sessions.front()["command_line"];
+    write();
+  }
+
+  /// FLOP/s of the measured roof; 0 where that number of threads was not measured.
+  double fma_peak(int threads) const {
+    for (const json& roof : content_["roofs"]["by_threads"]) {
+      if (roof["threads"] == threads) return roof["fma_f32_flops_per_s"];
+    }
+    return 0;
+  }
+
+  void close() {
+    content_["sessions"].back()["end"] = timestamp();
+    content_["sessions"].back()["steal_end"] = steal_time();
+    write();
+  }
+
+ private:
+  void write() {
+    content_["start"] = content_["sessions"].front()["start"];
+    content_["end"] = content_["sessions"].back()["end"];
+    replace_file(path_, content_.dump(2) + "\n");
+  }
+
+  std::string path_;
+  json content_;
+};
+
+class CampaignRun {
+ public:
+  CampaignRun(const Plan& plan, const CampaignOptions& options, const CampaignFolder& folder)
+      : plan_(plan),
+        options_(options),
+        id_(campaign_id(plan, options)),
+        results_(folder.path + "/results.csv", results_header()),
+        finished_(finished_rows(folder.path)) {
+    const size_t dropped = drop_unfinished_samples(folder.path, finished_);
+    samples_.emplace(folder.path + "/samples.csv", samples_header());
+    if (!finished_.empty()) fmt::print("{} rows are there already\n", finished_.size());
+    if (dropped > 0) fmt::print("{} samples of unfinished rows are dropped and measured again\n", dropped);
+  }
+
+  int run(const CampaignFolder& folder) {
+    const SignalWatch watch;
+    if (finished_.size() >= plan_.rows()) {
+      fmt::print("every row has been measured: give another --out to measure again\n");
+      return 0;
+    }
+    fmt::print("measuring the roofs\n");
+    EnvironmentFile environment(folder.path, folder.command_line, plan_);
+    Progress progress(plan_.rows(), finished_.size(), stdout);
+    int exit_code = 0;
+    try {
+      for (const PlanPoint& point : plan_.points) run_point_job(point, environment, progress);
+    } catch (const Interrupted& interrupted) {
+      exit_code = 128 + interrupted.signal;
+    }
+    progress.close();
+    environment.close();
+    if (exit_code) fmt::print("stopped; the same command goes on from here\n");
+    return exit_code;
+  }
+
+ private:
+  Job job_of(const PlanPoint& point, const EnvironmentFile& environment) const {
+    Job job{.campaign = id_,
+            .point = point.id,
+            .problem = point.text,
+            .baseline = options_.baseline,
+            .threads = point.threads,
+            .fill = options_.fill,
+            .seed = options_.seed,
+            .budget_s = options_.budget_s,
+            .memory_limit_bytes = options_.memory_limit_bytes,
+            .fma_peak_flops_per_s = environment.fma_peak(point.threads)};
+    for (const Variant* variant : point.variants) {
+      if (!finished_.count({point.id, variant->info().name})) job.variants.push_back(variant->info().name);
+    }
+    return job;
+  }
+
+  void run_point_job(const PlanPoint& point, const EnvironmentFile& environment, Progress& progress) {
+    const Job job = job_of(point, environment);
+    if (job.variants.empty()) return;
+    if (SignalWatch::caught()) throw Interrupted{SignalWatch::caught()};
+    const auto emit = [&](const Outcome& outcome) {
+      samples_->append(outcome.samples_csv());
+      results_.append(to_csv(outcome.row));
+      progress.finish_row(outcome.row);
+    };
+    if (!point.skipped.empty()) return skip(point, job, emit);
+    progress.start_point(point.text);
+    supervise(job, options_.timeout_s, emit);
+  }
+
+  template <class Emit>
+  void skip(const PlanPoint& point, const Job& job, const Emit& emit) const {
+    for (const std::string& name : job.variants) {
+      const auto is_named = [&](const Variant* variant) { return variant->info().name == name; };
+      const Variant& variant = **std::find_if(point.variants.begin(), point.variants.end(), is_named);
+      Outcome outcome;
+      outcome.row = describe_skipped(job, point.problem, variant);
+      outcome.row.d_model = point.d_model;
+      outcome.row.status = Status::skipped;
+      outcome.row.reason = point.skipped;
+      emit(outcome);
+    }
+  }
+
+  const Plan& plan_;
+  const CampaignOptions& options_;
+  std::string id_;
+  AppendFile results_;
+  std::set<RowKey> finished_;
+  std::optional<AppendFile> samples_;
+};
+
+}  // namespace
+
+std::string campaign_id(const Plan& plan, const CampaignOptions& options) {
+  return configuration(plan, options)["id"].get<std::string>();
+}
+
+int run_campaign(const Plan& plan, const CampaignOptions& options, const CampaignFolder& folder) {
+  std::filesystem::create_directories(folder.path);
+  const FolderLock lock(folder.path);
+  claim_folder(folder.path, configuration(plan, options).dump());
+  replace_file(folder.path + "/plan.csv", plan.csv());
+  return CampaignRun(plan, options, folder).run(folder);
+}
+
+}  // namespace attn

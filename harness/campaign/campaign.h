@@ -1,0 +1,24 @@
+#pragma once
+// A campaign from plan to files: plan.csv, campaign.json and environment.json first, then results.csv and
+// samples.csv row by row. The same campaign on the same folder goes on where it stood.
+
+#include <string>
+
+#include "harness/campaign/plan.h"
+
+namespace attn {
+
+struct CampaignFolder {
+  std::string path;
+  std::string command_line;  ///< for environment.json
+};
+
+/// "c" and a hash over the plan, the options that decide a row, the build and the CPU.
+std::string campaign_id(const Plan& plan, const CampaignOptions& options);
+/// Measures what the folder lacks. Returns 0, or 128 + the signal that stopped it. Throws UsageError where
+/// the folder belongs to another campaign or another process.
+int run_campaign(const Plan& plan, const CampaignOptions& options, const CampaignFolder& folder);
+/// The plan as a table with predicted memory and time at the measured roofs; runs no variant.
+void print_plan(const Plan& plan, const CampaignOptions& options);
+
+}  // namespace attn

@@ -1,0 +1,43 @@
+#include "harness/campaign/forecast.h"
+
+#include <algorithm>
+
+#include "harness/run/binding.h"
+#include "harness/run/operands.h"
+
+namespace attn {
+namespace {
+
+size_t elements_of(const std::vector<Operand>& operands) {
+  size_t total = 0;
+  for (const Operand& operand : operands) total += static_cast<size_t>(operand.elements());
+  return total;
+}
+
+size_t result_elements(const Problem& problem) {
+  size_t total = elements_of(forward_results(problem));
+  if (problem.pass == Pass::bwd) total += elements_of(gradients(problem));
+  return total;
+}
+
+}  // namespace
+
+size_t shared_bytes(const Problem& problem) {
+  return (4 + 8) * elements_of(input_operands(problem)) + 2 * 8 * result_elements(problem);
+}
+
+size_t variant_bytes(const Variant& variant, const Problem& problem, int threads) {
+  size_t workspace = planned_workspace_bytes(variant, problem, threads);
+  if (problem.pass == Pass::bwd) {
+    workspace = std::max(workspace, planned_workspace_bytes(variant, problem.with(Pass::fwd), threads));
+  }
+  return operand_bytes(problem) + workspace + 2 * 4 * result_elements(problem);
+}
+
+double seconds_at_roof(const Variant& variant, const Problem& problem, double flops_per_s,
+                       double bytes_per_s) {
+  const Cost cost = cost_of(variant, problem);
+  return std::max(cost.flops_executed / flops_per_s, cost.bytes_moved / bytes_per_s);
+}
+
+}  // namespace attn

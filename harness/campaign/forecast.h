@@ -1,0 +1,17 @@
+#pragma once
+// What a (point, variant) will need, before anything is allocated.
+
+#include "harness/variant.h"
+
+namespace attn {
+
+/// Host memory a point needs before any variant: inputs, and the oracle's float64 copies, results and bounds.
+size_t shared_bytes(const Problem& problem);
+/// What a variant adds: operands and planned workspace; for a backward also that of its own forward,
+/// whichever is larger, and the copies of outputs that are compared.
+size_t variant_bytes(const Variant& variant, const Problem& problem, int threads);
+/// Least seconds of one call at the roofs: declared FLOPs or declared bytes, whichever takes longer.
+double seconds_at_roof(const Variant& variant, const Problem& problem, double flops_per_s,
+                       double bytes_per_s);
+
+}  // namespace attn

@@ -1,0 +1,294 @@
+#include "harness/campaign/point.h"
+
+#include <fmt/format.h>
+#include <omp.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+
+#include "harness/campaign/forecast.h"
+#include "harness/campaign/row.h"
+#include "harness/measure/memory.h"
+#include "harness/measure/rounds.h"
+#include "harness/oracle/oracle.h"
+#include "harness/registry.h"
+#include "harness/run/binding.h"
+
+namespace attn {
+namespace {
+
+constexpr const char* kMemoryMethod =
+    "operands: sizes of inputs and outputs; planned: booked by plan(); peak: taken from the workspace; "
+    "process: VmHWM "
+    "after a reset through clear_refs, less what was resident before binding";
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() &&
+         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
+}
+
+bool same_bits(const Outputs<float>& a, const Outputs<float>& b) {
+  return same_bits(a.o, b.o) && same_bits(a.lse, b.lse) && same_bits(a.d_q, b.d_q) &&
+         same_bits(a.d_k, b.d_k) && same_bits(a.d_v, b.d_v) && same_bits(a.d_shaw_key, b.d_shaw_key) &&
+         same_bits(a.d_shaw_value, b.d_shaw_value) && same_bits(a.d_t5_bias, b.d_t5_bias);
+}
+
+/// A variant at this point: its row, and what it is bound to while it may still be timed.
+struct Entry {
+  int32_t index;  ///< in the job
+  const Variant* variant;
+  ResultRow row;
+  size_t bytes = 0;  ///< predicted
+  std::unique_ptr<Binding> binding;
+  std::vector<SampleRow> samples;
+  bool finished = false;  ///< has a status already
+  bool emitted = false;
+
+  void finish(Status status, std::string reason) {
+    row.status = status;
+    row.reason = std::move(reason);
+    finished = true;
+    binding.reset();
+  }
+};
+
+/// Runs `work`; what it throws becomes the entry's status.
+template <class Work>
+void guard(Entry& entry, Work work) {
+  try {
+    work();
+  } catch (const std::bad_alloc& error) {
+    entry.finish(Status::out_of_memory, error.what());
+  } catch (const std::exception& error) {
+    entry.finish(Status::crashed, std::string("exception: ") + error.what());
+  } catch (...) {
+    entry.finish(Status::crashed, "exception of an unknown type");
+  }
+}
+
+class PointRun {
+ public:
+  PointRun(const Job& job, Board& board, const std::function<void(const Outcome&)>& emit)
+      : job_(job), board_(board), emit_(emit), problem_(Problem::parse(job.problem)) {
+    omp_set_num_threads(job.threads);
+    for (size_t k = 0; k < job.variants.size(); ++k) {
+      const Variant& variant = find_variant(job.variants[k]);
+      entries_.push_back({.index = static_cast<int32_t>(k),
+                          .variant = &variant,
+                          .row = describe_row(job, problem_, variant)});
+    }
+  }
+
+  void run() {
+    for (Entry& entry : entries_) guard(entry, [&] { admit(entry); });
+    emit_finished();
+    if (std::all_of(entries_.begin(), entries_.end(), [](const Entry& entry) { return entry.finished; }))
+      return;
+    board_.announce(Board::kNoVariant, Step::inputs);
+    inputs_ = make_inputs(problem_, job_.fill, job_.seed);
+    board_.announce(Board::kNoVariant, Step::oracle);
+    truth_ = make_truth(problem_, inputs_, {.threads = job_.threads, .seed = job_.seed});
+    for (const std::vector<Entry*>& group : groups()) {
+      run_group(group);
+      emit_finished();
+    }
+  }
+
+ private:
+  /// Supported, and small enough? Fills in the declared costs.
+  void admit(Entry& entry) {
+    board_.announce(entry.index, Step::bind);
+    if (const Support support = support_of(*entry.variant, problem_); !support) {
+      return entry.finish(Status::unsupported, support.reason);
+    }
+    const Cost cost = cost_of(*entry.variant, problem_);
+    entry.row.flops_executed = cost.flops_executed;
+    entry.row.bytes_moved_model = cost.bytes_moved;
+    entry.row.complexity_time = cost.time_order;
+    entry.row.complexity_memory = cost.memory_order;
+    entry.row.memory_operands_bytes = static_cast<int64_t>(operand_bytes(problem_));
+    entry.row.memory_workspace_planned_bytes =
+        static_cast<int64_t>(planned_workspace_bytes(*entry.variant, problem_, job_.threads));
+    entry.row.memory_method = "planned: booked by plan(); operands: sizes of inputs and outputs";
+    entry.bytes = variant_bytes(*entry.variant, problem_, job_.threads);
+    const size_t needed = shared_bytes(problem_) + entry.bytes;
+    if (needed > job_.memory_limit_bytes) {
+      entry.finish(Status::out_of_memory, fmt::format("predicted {} bytes, the limit is {}: not attempted",
+                                                      needed, job_.memory_limit_bytes));
+    }
+  }
+
+  void emit_finished() {
+    for (Entry& entry : entries_) {
+      if (entry.finished && !entry.emitted) emit_({entry.row, entry.samples});
+      entry.emitted = entry.finished;
+    }
+  }
+
+  /// Variants that fit into memory together, in order; usually one group. Only those in the baseline's group
+  /// get a ratio: without common rounds there is none.
+  std::vector<std::vector<Entry*>> groups() {
+    const size_t room = job_.memory_limit_bytes - std::min(job_.memory_limit_bytes, shared_bytes(problem_));
+    std::vector<std::vector<Entry*>> groups;
+    size_t used = 0;
+    for (Entry& entry : entries_) {
+      if (entry.finished) continue;
+      if (groups.empty() || used + entry.bytes > room) {
+        groups.emplace_back();
+        used = 0;
+      }
+      groups.back().push_back(&entry);
+      used += entry.bytes;
+    }
+    return groups;
+  }
+
+  void run_group(const std::vector<Entry*>& group) {
+    for (Entry* entry : group) guard(*entry, [&] { check(*entry); });
+    std::vector<Entry*> timed;
+    for (Entry* entry : group) {
+      if (!entry->finished) timed.push_back(entry);
+    }
+    if (!timed.empty()) time_group(timed);
+    for (Entry* entry : timed) {
+      if (!entry->finished) guard(*entry, [&] { verify(*entry); });
+      entry->binding.reset();
+    }
+  }
+
+  void check(Entry& entry) {
+    board_.announce(entry.index, Step::bind);
+    PeakProbe probe;
+    entry.binding =
+        std::make_unique<Binding>(*entry.variant, problem_, inputs_, BindingOptions{.threads = job_.threads});
+    probe.arm();
+    board_.announce(entry.index, Step::check);
+    entry.binding->run();
+    entry.binding->synchronize();
+    const bool on_cpu = entry.variant->info().device == Device::cpu;
+    if (on_cpu) entry.row.memory_process_peak_bytes = probe.growth_bytes();
+    const Footprint footprint = entry.binding->footprint();
+    entry.row.memory_workspace_peak_bytes = static_cast<int64_t>(footprint.workspace_peak);
+    entry.row.memory_method = kMemoryMethod;
+    const Outputs<float> first = entry.binding->outputs();
+    judge(entry, first);
+    if (entry.finished) return;
+    entry.binding->poison_outputs();
+    entry.binding->run();
+    entry.row.deterministic = same_bits(first, entry.binding->outputs()) ? "yes" : "no";
+  }
+
+  void judge(Entry& entry, const Outputs<float>& outputs) {
+    const Verdict verdict = compare(problem_, truth_, outputs);
+    entry.row.error_rel_l2 = verdict.rel_l2;
+    entry.row.error_max_abs = verdict.max_abs;
+    entry.row.error_bound = verdict.worst;
+    if (!verdict.ok) entry.finish(Status::disagrees, verdict.reason);
+  }
+
+  void time_group(const std::vector<Entry*>& timed) {
+    std::vector<TimedCase> cases;
+    RoundOptions options{.budget_s = job_.budget_s, .seed = job_.seed};
+    for (Entry* entry : timed) {
+      if (entry->row.variant == job_.baseline) options.baseline = cases.size();
+      cases.push_back({entry->row.variant, [entry](int64_t calls) { return entry->binding->time_s(calls); }});
+    }
+    size_t at_work = 0;
+    options.announce = [&](size_t which) {
+      at_work = which;
+      board_.announce(timed[which]->index, Step::time);
+    };
+    try {
+      const std::vector<Series> series = time_rounds(cases, options);
+      for (size_t k = 0; k < timed.size(); ++k) {
+        record(*timed[k], series[k], options.baseline ? &series[*options.baseline] : nullptr);
+      }
+    } catch (...) {  // the variant at work is lost, the others start over
+      guard(*timed[at_work], [] { throw; });
+      std::vector<Entry*> others;
+      for (Entry* entry : timed) {
+        if (!entry->finished) others.push_back(entry);
+      }
+      if (!others.empty()) time_group(others);
+    }
+  }
+
+  void record(Entry& entry, const Series& series, const Series* baseline) {
+    ResultRow& row = entry.row;
+    const std::vector<double> times = series.times_s();
+    row.time_s_median = median(times);
+    row.time_s_min = *std::min_element(times.begin(), times.end());
+    if (series.interval.known()) {
+      row.time_s_ci_low = series.interval.low;
+      row.time_s_ci_high = series.interval.high;
+    }
+    row.samples = static_cast<int64_t>(times.size());
+    row.rounds = series.samples.back().round + 1;
+    if (const auto ratio = baseline ? paired_ratio(series, *baseline) : std::nullopt) {
+      row.ratio_to_baseline = ratio->median;
+      if (ratio->interval.known()) {
+        row.ratio_ci_low = ratio->interval.low;
+        row.ratio_ci_high = ratio->interval.high;
+      }
+    }
+    row.flops_per_s = *row.flops_useful / *row.time_s_median;
+    if (row.device == "cpu" && job_.fma_peak_flops_per_s > 0) {
+      row.roof_fraction = *row.flops_per_s / job_.fma_peak_flops_per_s;
+    }
+    record_samples(entry, series);
+  }
+
+  void record_samples(Entry& entry, const Series& series) {
+    double clock_sum = 0;
+    int64_t clocks = 0, number = 0;
+    for (const Sample& sample : series.samples) {
+      entry.samples.push_back(
+          {job_.point, entry.row.variant, sample.round, number++, sample.time_s, sample.clock_hz});
+      if (!sample.clock_hz) continue;
+      clock_sum += *sample.clock_hz;
+      ++clocks;
+    }
+    if (clocks > 0) entry.row.clock_hz_mean = clock_sum / static_cast<double>(clocks);
+  }
+
+  /// A run after thousands of timed ones: nothing may have gone stale or been skipped.
+  void verify(Entry& entry) {
+    board_.announce(entry.index, Step::verify);
+    entry.binding->poison_outputs();
+    entry.binding->run();
+    const Verdict verdict = compare(problem_, truth_, entry.binding->outputs());
+    if (verdict.ok) return entry.finish(Status::ok, "");
+    drop_times(entry);
+    entry.finish(Status::disagrees, "after timing: " + verdict.reason);
+  }
+
+  static void drop_times(Entry& entry) {
+    ResultRow& row = entry.row;
+    for (Number* number : {&row.time_s_median, &row.time_s_ci_low, &row.time_s_ci_high, &row.time_s_min,
+                           &row.ratio_to_baseline, &row.ratio_ci_low, &row.ratio_ci_high, &row.flops_per_s,
+                           &row.roof_fraction, &row.clock_hz_mean}) {
+      number->reset();
+    }
+    row.samples.reset();
+    row.rounds.reset();
+    entry.samples.clear();
+  }
+
+  const Job& job_;
+  Board& board_;
+  const std::function<void(const Outcome&)>& emit_;
+  Problem problem_;
+  std::vector<Entry> entries_;
+  Inputs<float> inputs_;
+  Truth truth_;
+};
+
+}  // namespace
+
+void run_point(const Job& job, Board& board, const std::function<void(const Outcome&)>& emit) {
+  PointRun(job, board, emit).run();
+}
+
+}  // namespace attn

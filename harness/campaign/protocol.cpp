@@ -1,0 +1,112 @@
+#include "harness/campaign/protocol.h"
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+namespace attn {
+namespace {
+
+int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+}  // namespace
+
+std::string Job::to_text() const {
+  return nlohmann::json({{"campaign", campaign},
+                         {"point", point},
+                         {"problem", problem},
+                         {"variants", variants},
+                         {"baseline", baseline},
+                         {"threads", threads},
+                         {"fill", attn::to_text(fill)},
+                         {"seed", seed},
+                         {"budget_s", budget_s},
+                         {"memory_limit_bytes", memory_limit_bytes},
+                         {"fma_peak_flops_per_s", fma_peak_flops_per_s}})
+      .dump();
+}
+
+Job Job::parse(const std::string& text) {
+  const auto json = nlohmann::json::parse(text);
+  Job job;
+  json.at("campaign").get_to(job.campaign);
+  json.at("point").get_to(job.point);
+  json.at("problem").get_to(job.problem);
+  json.at("variants").get_to(job.variants);
+  json.at("baseline").get_to(job.baseline);
+  json.at("threads").get_to(job.threads);
+  job.fill = parse_fill(json.at("fill").get<std::string>());
+  json.at("seed").get_to(job.seed);
+  json.at("budget_s").get_to(job.budget_s);
+  json.at("memory_limit_bytes").get_to(job.memory_limit_bytes);
+  json.at("fma_peak_flops_per_s").get_to(job.fma_peak_flops_per_s);
+  return job;
+}
+
+std::string Outcome::samples_csv() const {
+  std::string text;
+  for (const SampleRow& sample : samples) text += to_csv(sample);
+  return text;
+}
+
+std::string Outcome::to_line() const {
+  nlohmann::json list = nlohmann::json::array();
+  for (const SampleRow& sample : samples) {
+    const nlohmann::json clock = sample.clock_hz ? nlohmann::json(*sample.clock_hz) : nlohmann::json(nullptr);
+    list.push_back({sample.round, sample.sample, sample.time_s, clock});
+  }
+  // Reasons may quote anything a variant threw: invalid UTF-8 is replaced, not fatal.
+  const nlohmann::json json = {{"row", to_csv(row)}, {"samples", list}};
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + '\n';
+}
+
+Outcome Outcome::parse(std::string_view line) {
+  const auto json = nlohmann::json::parse(line);
+  Outcome outcome;
+  std::string row = json.at("row").get<std::string>();
+  if (!row.empty() && row.back() == '\n') row.pop_back();
+  outcome.row = result_from_csv(row, "worker");
+  for (const auto& entry : json.at("samples")) {
+    SampleRow& sample = outcome.samples.emplace_back();
+    sample.point = outcome.row.point;
+    sample.variant = outcome.row.variant;
+    entry.at(0).get_to(sample.round);
+    entry.at(1).get_to(sample.sample);
+    entry.at(2).get_to(sample.time_s);
+    if (!entry.at(3).is_null()) sample.clock_hz = entry.at(3).get<double>();
+  }
+  return outcome;
+}
+
+std::string to_text(Step step) {
+  switch (step) {
+    case Step::inputs:
+      return "making the inputs";
+    case Step::oracle:
+      return "solving the oracle";
+    case Step::bind:
+      return "allocating and preparing";
+    case Step::check:
+      return "the checked run";
+    case Step::warm_up:
+      return "the warm-up";
+    case Step::time:
+      return "timing";
+    case Step::verify:
+      return "the check after timing";
+  }
+  return "?";
+}
+
+void Board::announce(int32_t which, Step what) {
+  variant.store(which);
+  step.store(what);
+  since_ns.store(now_ns());
+}
+
+double Board::seconds_in_step() const { return static_cast<double>(now_ns() - since_ns.load()) * 1e-9; }
+
+}  // namespace attn

@@ -1,0 +1,63 @@
+#pragma once
+// What supervisor and worker exchange. The job goes to the worker's standard input as one JSON object.
+// Outcomes come back on a pipe of their own, one JSON object a line; standard output stays out of it. Where
+// the worker is at work stands on a shared page, which survives the worker and costs no system call between
+// samples.
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "harness/results/schema.h"
+#include "harness/run/inputs.h"
+
+namespace attn {
+
+/// File descriptors in the worker.
+inline constexpr int kOutcomeDescriptor = 3;
+inline constexpr int kBoardDescriptor = 4;
+/// Exit code of a worker that ran out of memory outside of any variant.
+inline constexpr int kExitOutOfMemory = 3;
+
+struct Job {
+  std::string campaign, point, problem;
+  std::vector<std::string> variants;
+  std::string baseline;
+  int threads = 1;
+  Fill fill = Fill::normal;
+  uint64_t seed = 0;
+  double budget_s = 0;
+  size_t memory_limit_bytes = 0;
+  double fma_peak_flops_per_s = 0;  ///< 0: unknown
+
+  std::string to_text() const;
+  static Job parse(const std::string& text);
+};
+
+/// A finished row with its samples.
+struct Outcome {
+  ResultRow row;
+  std::vector<SampleRow> samples;
+
+  std::string to_line() const;
+  static Outcome parse(std::string_view line);
+  std::string samples_csv() const;
+};
+
+enum class Step : int32_t { inputs, oracle, bind, check, warm_up, time, verify };
+std::string to_text(Step step);
+
+/// On a page shared by both processes.
+struct Board {
+  static constexpr int32_t kNoVariant = -1;
+  std::atomic<int32_t> variant{kNoVariant};  ///< index into Job::variants
+  std::atomic<Step> step{Step::inputs};
+  std::atomic<int64_t> since_ns{0};  ///< steady clock, when this step began
+
+  void announce(int32_t which, Step what);
+  double seconds_in_step() const;
+};
+static_assert(std::atomic<int64_t>::is_always_lock_free, "the board is shared between processes");
+
+}  // namespace attn
