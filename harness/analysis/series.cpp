@@ -1,0 +1,149 @@
+#include "harness/analysis/series.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <string_view>
+
+#include "harness/analysis/interval.h"
+#include "harness/problem/text.h"
+
+namespace attn {
+namespace {
+
+double axis_value(const ResultRow& row, Axis axis) {
+  if (axis == Axis::n) return static_cast<double>(row.seq_q);
+  if (axis == Axis::d) return static_cast<double>(row.d_head);
+  return static_cast<double>(row.heads_q);
+}
+
+bool on_axis(const ResultRow& row, Axis axis) {
+  if (row.heads_kv == 0 || row.heads_q % row.heads_kv != 0) return false;
+  if (axis == Axis::n) return row.seq_q == row.seq_kv;
+  if (axis == Axis::h_fixed_head) return true;
+  return row.d_head == row.d_value;
+}
+
+/// Fields of the problem's text that change along the axis.
+std::set<std::string_view> moving_fields(Axis axis) {
+  switch (axis) {
+    case Axis::n:
+      return {"nq", "nk"};
+    case Axis::d:
+      return {"d", "dv", "dm"};
+    case Axis::h_fixed_width:
+      return {"hq", "hk", "d", "dv"};
+    case Axis::h_fixed_head:
+      return {"hq", "hk", "dm"};
+  }
+  return {};
+}
+
+/// What the moving fields keep constant together.
+std::string held_together(const ResultRow& row, Axis axis) {
+  const std::string group =
+      row.heads_kv == row.heads_q ? "" : fmt::format(",hq/hk={}", row.heads_q / row.heads_kv);
+  if (axis == Axis::h_fixed_width) return fmt::format(",hq*d={}{}", row.heads_q * row.d_head, group);
+  if (axis == Axis::h_fixed_head) return group;
+  return "";
+}
+
+/// A block whose width is not hq * d keeps that width; elsewhere dm only restates it.
+bool own_width(const ResultRow& row) {
+  return row.scope == "block" && row.d_model != row.heads_q * row.d_head;
+}
+
+double log_sd_of_median(const ResultRow& row) {
+  if (!row.time_s_ci_low || !row.time_s_ci_high || *row.time_s_ci_low <= 0) return 0;
+  return (std::log(*row.time_s_ci_high) - std::log(*row.time_s_ci_low)) / (2 * 1.96);
+}
+
+}  // namespace
+
+std::string to_text(Axis axis) {
+  switch (axis) {
+    case Axis::n:
+      return "n";
+    case Axis::d:
+      return "d";
+    case Axis::h_fixed_width:
+      return "h_fixed_width";
+    case Axis::h_fixed_head:
+      return "h_fixed_head";
+  }
+  return "";
+}
+
+std::vector<double> Samples::all() const {
+  std::vector<double> times;
+  for (const auto& [round, of_round] : rounds_) times.insert(times.end(), of_round.begin(), of_round.end());
+  return times;
+}
+
+double Samples::resampled_median(std::mt19937_64& random) const {
+  std::vector<double> drawn;
+  if (rounds_.size() >= kRoundsToResample) {
+    std::uniform_int_distribution<size_t> pick(0, rounds_.size() - 1);
+    for (size_t k = 0; k < rounds_.size(); ++k) {
+      const auto& round = std::next(rounds_.begin(), static_cast<std::ptrdiff_t>(pick(random)))->second;
+      drawn.insert(drawn.end(), round.begin(), round.end());
+    }
+  } else {
+    const std::vector<double> times = all();
+    std::uniform_int_distribution<size_t> pick(0, times.size() - 1);
+    for (size_t k = 0; k < times.size(); ++k) drawn.push_back(times[pick(random)]);
+  }
+  return median(std::move(drawn));
+}
+
+SampleIndex index_samples(const std::vector<SampleRow>& rows) {
+  SampleIndex index;
+  for (const SampleRow& row : rows) index[{row.point, row.variant}].add(row.round, row.time_s);
+  return index;
+}
+
+double resampled_time_s(const Point& point, std::mt19937_64& random) {
+  if (point.samples) return point.samples->resampled_median(random);
+  std::normal_distribution<double> normal;
+  return *point.row->time_s_median * std::exp(log_sd_of_median(*point.row) * normal(random));
+}
+
+std::string setting_of(const ResultRow& row, Axis axis) {
+  if (!on_axis(row, axis)) return "";
+  std::set<std::string_view> moving = moving_fields(axis);
+  if (own_width(row)) moving.erase("dm");
+  std::string setting;
+  for (const std::string_view field : split(row.problem, ',')) {
+    if (moving.contains(field.substr(0, field.find('=')))) continue;
+    setting += setting.empty() ? "" : ",";
+    setting += field;
+  }
+  return fmt::format("{}{},threads={}", setting, held_together(row, axis), row.threads);
+}
+
+std::vector<Series> group_series(const std::vector<ResultRow>& rows, const SampleIndex& samples) {
+  std::vector<Series> found;
+  for (const Axis axis : kAxes) {
+    std::map<std::pair<std::string, std::string>, std::map<double, Point>>
+        groups;  // a repeated point: the last row
+    for (const ResultRow& row : rows) {
+      const std::string setting = setting_of(row, axis);
+      if (setting.empty()) continue;
+      const auto raw = samples.find({row.point, row.variant});
+      const double x = axis_value(row, axis);
+      groups[{setting, row.variant}][x] = {x, &row, raw == samples.end() ? nullptr : &raw->second};
+    }
+    for (const auto& [key, points] : groups) {
+      Series series{key.second, axis, key.first, {}};
+      for (const auto& [x, point] : points) series.points.push_back(point);
+      const bool any_ok = std::any_of(series.points.begin(), series.points.end(),
+                                      [](const Point& point) { return point.row->status == Status::ok; });
+      if (any_ok && series.points.size() >= kSweepPoints) found.push_back(std::move(series));
+    }
+  }
+  return found;
+}
+
+}  // namespace attn

@@ -1,0 +1,69 @@
+#pragma once
+// Rows of a campaign grouped into sweeps: the same variant and everything equal but one axis.
+
+#include <cstdint>
+#include <map>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "harness/results/schema.h"
+
+namespace attn {
+
+/// n: seq_q = seq_kv. d: d_head = d_value at fixed heads, so the model width grows with it and has the same
+/// exponent. h_fixed_width: heads split a fixed d_model. h_fixed_head: d_head stays, d_model grows. Heads
+/// keep their group size.
+enum class Axis { n, d, h_fixed_width, h_fixed_head };
+std::string to_text(Axis axis);
+inline constexpr Axis kAxes[] = {Axis::n, Axis::d, Axis::h_fixed_width, Axis::h_fixed_head};
+
+/// Raw times of one row, by measuring round.
+class Samples {
+ public:
+  void add(int64_t round, double time_s) { rounds_[round].push_back(time_s); }
+  bool empty() const { return rounds_.empty(); }
+  std::vector<double> all() const;
+  /// Median of a bootstrap resample. Samples of one round share its disturbances, so whole rounds are drawn
+  /// where there are at least kRoundsToResample, single samples otherwise.
+  double resampled_median(std::mt19937_64& random) const;
+
+  static constexpr size_t kRoundsToResample = 6;
+
+ private:
+  std::map<int64_t, std::vector<double>> rounds_;
+};
+
+/// Raw samples by point and variant.
+using SampleIndex = std::map<std::pair<std::string, std::string>, Samples>;
+SampleIndex index_samples(const std::vector<SampleRow>& rows);
+
+struct Point {
+  double x = 0;
+  const ResultRow* row = nullptr;
+  const Samples* samples = nullptr;  ///< null where none were kept
+};
+
+/// A resampled median of the point; the row's interval read as that of a log-normal median where raw samples
+/// are missing, the median itself where that is missing too.
+double resampled_time_s(const Point& point, std::mt19937_64& random);
+
+struct Series {
+  std::string variant;
+  Axis axis = Axis::n;
+  std::string setting;        ///< the fields held fixed, in the problem's own text, and the threads
+  std::vector<Point> points;  ///< ascending x, one a value; rows that are not ok included
+};
+
+inline constexpr size_t kSweepPoints = 3;
+
+/// Every sweep with at least kSweepPoints values of its axis, at least one of them ok. Borrows from both
+/// arguments.
+std::vector<Series> group_series(const std::vector<ResultRow>& rows, const SampleIndex& samples);
+
+/// What the row holds fixed on this axis; empty where the row is not on it (seq_q != seq_kv, d_value !=
+/// d_head).
+std::string setting_of(const ResultRow& row, Axis axis);
+
+}  // namespace attn

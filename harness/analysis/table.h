@@ -1,0 +1,25 @@
+#pragma once
+// The small result tables: columns and cells as text, for CSV files and for the terminal.
+
+#include <string>
+#include <vector>
+
+#include "harness/analysis/crossover.h"
+#include "harness/analysis/fit.h"
+
+namespace attn {
+
+struct Table {
+  std::vector<std::string> columns;
+  std::vector<std::vector<std::string>> rows;
+
+  /// RFC 4180, with header; an empty cell is null.
+  std::string csv() const;
+  /// The named columns, aligned, numbers to four digits. Throws std::logic_error for an unknown name.
+  std::string text(const std::vector<std::string>& names) const;
+};
+
+Table table_of(const std::vector<FitRow>& rows);
+Table table_of(const std::vector<CrossoverRow>& rows);
+
+}  // namespace attn
