@@ -1,0 +1,49 @@
+// attnbench fit DIR: exponents and crossovers of a campaign.
+
+#include <fmt/format.h>
+
+#include "harness/analysis/analysis.h"
+#include "harness/analysis/table.h"
+#include "harness/cli/command.h"
+
+namespace attn {
+namespace {
+
+void print_fits(const Analysis& analysis) {
+  if (analysis.fits.empty()) {
+    fmt::print("no sweep with {} values of n, d or h that are equal in everything else\n", kSweepPoints);
+    return;
+  }
+  fmt::print("{}",
+             table_of(analysis.fits)
+                 .text({"axis", "quantity", "variant", "exponent", "exponent_ci_low", "exponent_ci_high",
+                        "analytic_exponent", "verdict", "points", "from", "to", "model", "setting"}));
+}
+
+void print_crossovers(const Analysis& analysis) {
+  if (analysis.crossovers.empty()) return;
+  fmt::print("\n{}",
+             table_of(analysis.crossovers)
+                 .text({"quantity", "variant_a", "variant_b", "verdict", "crossover_n", "crossover_n_ci_low",
+                        "crossover_n_ci_high", "theory_n", "theory", "ratio_at_to", "setting"}));
+}
+
+void add_fit(CLI::App& app, int&) {
+  CLI::App* command = app.add_subcommand(
+      "fit", "Fits exponents in n, d and h, finds crossovers; writes fits.csv and crossovers.csv.");
+  static std::string dir;
+  command->add_option("dir", dir, "Folder of a campaign.")->required()->type_name("DIR");
+  command->callback([] {
+    const Analysis analysis = analyse(dir);
+    write_tables(analysis, dir);
+    print_fits(analysis);
+    print_crossovers(analysis);
+    if (!analysis.telling.empty()) fmt::print("\n");
+    for (const std::string& sentence : analysis.telling) fmt::print("- {}\n", sentence);
+  });
+}
+
+ATTN_COMMAND(60, add_fit);
+
+}  // namespace
+}  // namespace attn
