@@ -1,0 +1,195 @@
+// Parts of a campaign: axes, plan, presets, and what supervisor and worker exchange.
+
+#include <filesystem>
+#include <fstream>
+#include <set>
+
+#include "harness/campaign/axes.h"
+#include "harness/campaign/plan.h"
+#include "harness/campaign/preset.h"
+#include "harness/campaign/protocol.h"
+#include "harness/problem/error.h"
+#include "tests/catch.h"
+#include "tests/scratch_folder.h"
+
+using namespace attn;
+
+TEST_CASE("axes: numbers and ranges") {
+  using List = std::vector<int64_t>;
+  CHECK(parse_axis("n", {"64"}) == List{64});
+  CHECK(parse_axis("n", {"128:1024:x2"}) == List{128, 256, 512, 1024});
+  CHECK(parse_axis("n", {"64:256:+64"}) == List{64, 128, 192, 256});
+  CHECK(parse_axis("n", {"100:1000:x3"}) == List{100, 300, 900});
+  CHECK(parse_axis("n", {"512", "64", "512"}) == List{64, 512});
+  CHECK(parse_axis("n", {"7:7:+1"}) == List{7});
+}
+
+TEST_CASE("axes: hostile input is one clear line") {
+  for (const char* text : {"",
+                           "0",
+                           "-1",
+                           "1.5",
+                           "1e3",
+                           " 1",
+                           "1 ",
+                           "x",
+                           "1:2",
+                           "1:2:3",
+                           "1:2:x1",
+                           "1:2:x0",
+                           "1:2:+0",
+                           "1:1e18:1",
+                           "1:99999999999999999999:x2",
+                           "1:4294967296:+1",
+                           "1:2147483648:+1",
+                           "8:4:x2",
+                           "1:2:x",
+                           "1:2:-1",
+                           ":::",
+                           "1:2:x2:3",
+                           "9223372036854775807",
+                           "1,2",
+                           "0x10"}) {
+    INFO("'" << text << "'");
+    try {
+      parse_axis("n", {text});
+      FAIL("accepted");
+    } catch (const UsageError& error) {
+      CHECK(std::string(error.what()).find("--n") == 0);
+      CHECK(std::string(error.what()).find('\n') == std::string::npos);
+    }
+  }
+}
+
+namespace {
+
+Plan plan_of(Settings sweep) {
+  sweep.emplace("variants", std::vector<std::string>{"^reference/cpu$"});
+  CampaignOptions options;
+  return make_plan({sweep}, options);
+}
+
+}  // namespace
+
+TEST_CASE("plan: d is the model width unless d-head is given") {
+  const Plan width = plan_of({{"d", {"64"}}, {"h", {"2", "4"}}});
+  REQUIRE(width.points.size() == 2);
+  CHECK(width.points[0].problem.head_dim == 32);
+  CHECK(width.points[1].problem.head_dim == 16);
+  const Plan head = plan_of({{"d-head", {"64"}}, {"h", {"2", "4"}}});
+  CHECK(head.points[1].problem.head_dim == 64);
+  CHECK(head.points[1].d_model == 256);
+  CHECK_THROWS_AS(plan_of({{"d", {"64"}}, {"d-head", {"8"}}}), UsageError);
+  CHECK_THROWS_AS(plan_of({{"hk", {"2"}}, {"group", {"2"}}}), UsageError);
+}
+
+TEST_CASE("plan: what does not divide is a skipped point with a reason") {
+  const Plan plan = plan_of({{"d", {"64"}}, {"h", {"3", "4"}}});
+  REQUIRE(plan.points.size() == 2);
+  CHECK(plan.points[0].skipped == "d=64 is not a multiple of h=3");
+  CHECK(plan.points[1].skipped.empty());
+  CHECK(!plan_of({{"h", {"4"}}, {"hk", {"3"}}}).points[0].skipped.empty());
+  CHECK(!plan_of({{"h", {"4"}}, {"group", {"3"}}}).points[0].skipped.empty());
+  CHECK(plan_of({{"h", {"4"}}, {"group", {"2"}}}).points[0].problem.heads_kv == 2);
+}
+
+TEST_CASE("plan: cross product, no point twice, stable ids") {
+  const Plan plan =
+      plan_of({{"n", {"64:256:x2"}}, {"mask", {"none causal", "window:3:0"}}, {"pass", {"fwd", "bwd"}}});
+  CHECK(plan.points.size() == 3 * 3 * 2);
+  std::set<std::string> ids;
+  for (const PlanPoint& point : plan.points) {
+    ids.insert(point.id);
+    CHECK(Problem::parse(point.text).text() == point.text);
+  }
+  CHECK(ids.size() == plan.points.size());
+  CHECK(plan_of({{"n", {"64,128 256"}}}).points.size() == 3);
+  const Plan twice = make_plan({{{"n", {"64"}}}, {{"n", {"64", "128"}}}}, {});
+  CHECK(twice.points.size() == 2);
+  const Plan alone = plan_of({{"n", {"128"}}});
+  const Plan among = plan_of({{"n", {"64", "128"}}});
+  CHECK(alone.points[0].id == among.points[1].id);
+  CHECK(hash_text("a") == "af63dc4c8601ec8c");  // FNV-1a, published value
+}
+
+TEST_CASE("plan: wrong words are refused") {
+  CHECK_THROWS_AS(plan_of({{"mask", {"diagonal"}}}), UsageError);
+  CHECK_THROWS_AS(plan_of({{"pos", {"absolute"}}}), UsageError);
+  CHECK_THROWS_AS(plan_of({{"dtype", {"f64"}}}), UsageError);
+  CHECK_THROWS_AS(plan_of({{"pass", {"both"}}}), UsageError);
+  CHECK_THROWS_AS(plan_of({{"device", {"tpu"}}}), UsageError);
+  CHECK_THROWS_AS(plan_of({{"threads", {"1000000"}}}), UsageError);
+  CHECK_THROWS_AS(plan_of({{"problem", {"nq=8"}}, {"n", {"8"}}}), UsageError);
+  CHECK_THROWS_AS(plan_of({{"n", {"1:1000:+1"}}, {"d", {"8:8000:+8"}}}), UsageError);  // a million points
+  CHECK_THROWS_AS(parse_campaign({{"budget", {"0"}}}), UsageError);
+  CHECK_THROWS_AS(parse_campaign({{"memory-limit", {"-1G"}}}), UsageError);
+  CHECK_THROWS_AS(parse_campaign({{"memory-limit", {"lots"}}}), UsageError);
+  CHECK_THROWS_AS(parse_campaign({{"baseline", {"nobody"}}}), UsageError);
+  CHECK(parse_campaign({{"memory-limit", {"1.5G"}}}).memory_limit_bytes == size_t{3} << 29);
+}
+
+TEST_CASE("presets: keys, lists, overrides, refusals") {
+  const ScratchFolder folder;
+  const std::string path = folder / "mine.toml";
+  const auto write = [&](const std::string& text) { std::ofstream(path) << text; };
+  write(
+      "description = 'mine'\nbudget = 0.5\n[[sweep]]\nn = [64, '128:256:x2']\nmask = "
+      "'causal'\n[[sweep]]\nd-head = 8\n");
+  Preset preset = read_preset(path);
+  CHECK(preset.description == "mine");
+  CHECK(preset.sweeps.size() == 2);
+  CHECK(values_of(preset.sweeps[0], "n") == std::vector<std::string>{"64", "128:256:x2"});
+  preset = override_preset(preset, {{"n", {"32"}}, {"d", {"16"}}, {"budget", {"9"}}});
+  CHECK(value_of(preset.campaign, "budget") == "9");
+  for (const Settings& sweep : preset.sweeps) CHECK(value_of(sweep, "n") == "32");
+  CHECK(preset.sweeps[1].count("d-head") == 0);
+  for (const char* text : {"[[sweep]]\nlength = 5\n", "n = 5\n[[sweep]]\nh=1\n", "[[sweep]]\nbudget = 1\n",
+                           "budget = 1\n", "[[sweep]]\nn = true\n", "[[sweep]]\nn = []\n",
+                           "[[sweep]]\nvariants = ['a','b']\n", "[[sweep]\nn=", "sweep = 3\n"}) {
+    write(text);
+    INFO(text);
+    try {
+      read_preset(path);
+      FAIL("accepted");
+    } catch (const UsageError& error) {
+      CHECK(std::string(error.what()).find("mine.toml") != std::string::npos);
+      CHECK(std::string(error.what()).find('\n') == std::string::npos);
+    }
+  }
+}
+
+TEST_CASE("presets of the program are valid") {
+  size_t count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(ATTN_PRESET_FOLDER)) {
+    INFO(entry.path().string());
+    Preset preset = read_preset(entry.path().string());
+    CHECK(!preset.description.empty());
+    preset = override_preset(preset, {{"variants", {"^reference/cpu$"}}, {"device", {"cpu"}}});
+    const Plan plan = make_plan(preset.sweeps, {});
+    CHECK(!plan.points.empty());
+    for (const PlanPoint& point : plan.points) CHECK(point.skipped == "");
+    ++count;
+  }
+  CHECK(count >= 8);
+}
+
+TEST_CASE("job and outcome survive the wire") {
+  Job job{.campaign = "c",
+          .point = "p",
+          .problem = "nq=8",
+          .variants = {"a", "b"},
+          .threads = 3,
+          .seed = 7,
+          .budget_s = 0.1};
+  CHECK(Job::parse(job.to_text()).to_text() == job.to_text());
+  Outcome outcome;
+  outcome.row.variant = "a\"b";
+  outcome.row.reason = "bytes \xff that are no text";
+  outcome.samples = {{"", "a\"b", 3, 4, 0.1, std::nullopt}};
+  const std::string line = outcome.to_line();
+  CHECK(line.find('\n') == line.size() - 1);
+  const Outcome back = Outcome::parse(line);
+  CHECK(back.row.variant == outcome.row.variant);
+  CHECK(back.samples.at(0).time_s == 0.1);
+  CHECK(!back.samples.at(0).clock_hz);
+}

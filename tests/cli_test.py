@@ -1,0 +1,144 @@
+"""The command line: help everywhere, every misuse is one line and exit code 2, the good cases work."""
+
+import io
+import json
+import re
+
+import pandas
+import pytest
+
+import manual
+from program import BUILD, PROGRAM, SOURCE, attnbench, run, usage_error
+
+COMMANDS = manual.commands(PROGRAM)
+SMALL = "hq=2,nq=9,d=8"
+
+
+def options_of(text):
+    """(option, description) of a help text. Descriptions stand in one column, on the next line where the option is long."""
+    lines, column = text.split("\n"), 30
+    listed = []
+    for line, following in zip(lines, lines[1:]):
+        if not line.startswith("  -"):
+            continue
+        if following.strip() and not following[:column].strip():
+            listed.append((line.strip(), following[column:]))
+        else:
+            listed.append((line[:column].strip(), line[column:] if line[column - 1:column] == " " else ""))
+    return listed
+
+
+def test_the_commands():
+    assert set(COMMANDS) >= {"list", "check", "eval", "sweep", "fit", "report", "env", "gbench"}
+    assert attnbench() == attnbench("--help") == attnbench("help")
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", attnbench("--version"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command):
+    text = attnbench(command, "--help")
+    assert attnbench("help", command) == text
+    assert f"attnbench {command}" in text
+    listed = options_of(text)
+    assert ("-h,--help", "Print this help message and exit") in listed
+    for option, description in listed:
+        assert re.search(r"[a-z]{3}", description), f"{command} {option} has no description"
+
+
+def test_the_readme_holds_the_manual():
+    readme = (SOURCE / "README.md").read_text()
+    assert manual.renewed(readme, manual.manual(PROGRAM)) == readme, "run tests/manual.py --write"
+
+
+def test_a_missing_description_would_be_noticed():
+    lines = ["Options:", f"{'  --a INT':30}an integer", f"  --long-one {'X' * 20} REQUIRED", f"{'':30}described", "  --bare",
+             f"{'  --empty':30}", ""]
+    assert [description for _, description in options_of("\n".join(lines))] == ["an integer", "described", "", ""]
+
+
+@pytest.mark.parametrize("arguments", [
+    ["nonsense"], ["help", "nonsense"], ["--nonsense"], ["two\nlines"],
+    *([command, "--nonsense"] for command in COMMANDS),
+    *([command, "left", "over"] for command in COMMANDS),
+    ["list", "--format", "xml"], ["list", "--variants", "("], ["list", "--variants", "no such variant"],
+    ["env", "--format", "xml"],
+    ["check", "--problem", "nq=0"], ["check", "--problem", "hq=3,hk=2"], ["check", "--fill", "nonsense"],
+    ["check", "--variants", "no such variant"], ["check", "--threads", "0"], ["check", "--seed", "-1"],
+    ["sweep", "--preset", "nonsense"], ["sweep", "--n", "0"], ["sweep", "--n", "8:4"], ["sweep", "--n", "1:1e18:1"],
+    ["sweep", "--mask", "nonsense"], ["sweep", "--pos", "shaw"], ["sweep", "--dtype", "f64"],
+    ["sweep", "--variants", "no such variant"], ["sweep", "--baseline", "no such variant"], ["sweep", "--threads", "0"],
+    ["sweep", "--budget", "-1"], ["sweep", "--seed", "-1"],
+    ["fit"], ["fit", "no/such/folder"], ["report"], ["report", "no/such/folder"],
+    ["gbench", "--benchmark_nonsense"], ["gbench", "--problem", "nq=0"], ["gbench", "--variants", "no such variant"],
+    ["eval"], ["eval", "--variant", "oracle"],
+], ids=lambda words: " ".join(words) or "nothing")
+def test_misuse_is_one_line_and_exit_code_2(arguments, tmp_path):
+    usage_error(*arguments, cwd=tmp_path, timeout=30)
+    assert not list(tmp_path.iterdir()), "a refused command left something behind"
+
+
+def test_list_names_every_registered_file():
+    built = (BUILD / "build.ninja").read_text()
+    files = re.findall(r"attn_add_variant\((\S+)\)", (SOURCE / "variants" / "CMakeLists.txt").read_text())
+    readme = (SOURCE / "variants" / "README.md").read_text()
+    names = set()
+    for file in files:
+        if file.endswith(".cu") and file not in built:
+            continue  # built without CUDA
+        found = re.findall(r'\.name = "([^"]+)"', (SOURCE / "variants" / file).read_text())
+        assert found, f"variants/{file} registers nothing"
+        assert f"({file})" in readme and all(f"`{name}`" in readme for name in found), f"variants/README.md lacks {file}"
+        names.update(found)
+    listed = pandas.read_csv(io.StringIO(attnbench("list", "--format", "csv")))
+    assert set(listed["name"]) == names
+    table = attnbench("list")
+    assert all(name in table for name in names)
+
+
+def test_list_by_expression():
+    listed = pandas.read_csv(io.StringIO(attnbench("list", "--format", "csv", "--variants", "^reference/")))
+    assert list(listed["name"]) == ["reference/cpu"]
+
+
+def test_env():
+    assert json.loads(attnbench("env", "--format", "json"))
+    assert attnbench("env").strip()
+
+
+def test_check_of_one_problem():
+    assert "reference/cpu" in attnbench("check", "--variants", "reference/cpu", "--problem", SMALL)
+
+
+def test_gbench_is_google_benchmark():
+    text = attnbench("gbench", "--variants", "reference/cpu", "--problem", SMALL, "--benchmark_format=json",
+                     "--benchmark_min_time=0.01")
+    results = json.loads(text)["benchmarks"]
+    assert len(results) == 1 and "reference/cpu" in results[0]["name"] and results[0]["real_time"] > 0
+
+
+def test_sweep_fit_and_report(tmp_path):
+    folder = tmp_path / "a campaign"
+    attnbench("sweep", "--variants", "reference/cpu|textbook/cpu", "--n", "16,32,64,128", "--d", "32", "--h", "2",
+              "--budget", "20", "--no-report", "--out", folder)
+    rows = pandas.read_csv(folder / "results.csv")
+    assert len(rows) == 8 and set(rows["status"]) == {"ok"} and (rows["time_s_median"] > 0).all()
+    attnbench("fit", folder)
+    assert set(pandas.read_csv(folder / "fits.csv")["variant"]) == {"reference/cpu", "textbook/cpu"}
+    attnbench("report", folder)
+    assert "reference/cpu" in (folder / "report.html").read_text()
+
+
+def test_a_dry_run_writes_nothing(tmp_path):
+    text = attnbench("sweep", "--variants", "reference/cpu", "--n", "16,32", "--dry-run", "--out", tmp_path / "out")
+    assert "reference/cpu" in text and not list(tmp_path.iterdir())
+
+
+def test_failures_that_are_not_the_users_exit_with_1(tmp_path):
+    """A full disk, say."""
+    import numpy
+
+    for name in "qkv":
+        numpy.save(tmp_path / f"{name}.npy", numpy.ones((1, 2, 1, 4), "float32"))
+    done = run("eval", "--variant", "reference/cpu", *(w for n in "qkv" for w in (f"--{n}", tmp_path / f"{n}.npy")), "--out",
+               "/dev/full")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "/dev/full" in done.stderr

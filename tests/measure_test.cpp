@@ -1,0 +1,320 @@
+// Measuring: rounds and their stopping rule, memory, environment; and that no registered variant allocates
+// while it runs.
+
+#include <link.h>
+#include <omp.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <set>
+#include <thread>
+
+#include "harness/measure/clock.h"
+#include "harness/measure/environment.h"
+#include "harness/measure/memory.h"
+#include "harness/measure/rounds.h"
+#include "harness/registry.h"
+#include "harness/run/binding.h"
+#include "tests/catch.h"
+
+using namespace attn;
+
+// The allocation probe: this program's malloc family stands in front of the C library's, counts, and passes
+// on. A sanitizer has its own in front. The OpenMP runtime is left out: GNU's allocates its own record of a
+// team of one thread at every parallel region, which no variant can help.
+#if !defined(__SANITIZE_ADDRESS__)
+namespace {
+
+struct CodeRange {
+  uintptr_t begin = 0, end = 0;
+  bool contains(const void* address) const {
+    const auto value = reinterpret_cast<uintptr_t>(address);
+    return begin <= value && value < end;
+  }
+};
+
+CodeRange find_openmp_runtime() {
+  CodeRange range;
+  dl_iterate_phdr(
+      [](dl_phdr_info* info, size_t, void* result) {
+        if (!std::strstr(info->dlpi_name, "libgomp") && !std::strstr(info->dlpi_name, "libomp")) return 0;
+        for (int k = 0; k < info->dlpi_phnum; ++k) {
+          const auto& header = info->dlpi_phdr[k];
+          if (header.p_type != PT_LOAD || !(header.p_flags & PF_X)) continue;
+          const uintptr_t begin = info->dlpi_addr + header.p_vaddr;
+          *static_cast<CodeRange*>(result) = {begin, begin + header.p_memsz};
+        }
+        return 1;
+      },
+      &range);
+  return range;
+}
+
+std::atomic<int64_t> allocations{0};
+CodeRange openmp_runtime;  // empty until the first probe test
+
+void count_allocation(const void* caller) {
+  if (!openmp_runtime.contains(caller)) ++allocations;
+}
+
+}  // namespace
+
+extern "C" {
+void* __libc_malloc(size_t);
+void* __libc_calloc(size_t, size_t);
+void* __libc_realloc(void*, size_t);
+void* __libc_memalign(size_t, size_t);
+
+void* malloc(size_t bytes) {
+  count_allocation(__builtin_return_address(0));
+  return __libc_malloc(bytes);
+}
+void* calloc(size_t count, size_t bytes) {
+  count_allocation(__builtin_return_address(0));
+  return __libc_calloc(count, bytes);
+}
+void* realloc(void* memory, size_t bytes) {
+  count_allocation(__builtin_return_address(0));
+  return __libc_realloc(memory, bytes);
+}
+void* memalign(size_t alignment, size_t bytes) {
+  count_allocation(__builtin_return_address(0));
+  return __libc_memalign(alignment, bytes);
+}
+void* aligned_alloc(size_t alignment, size_t bytes) {
+  count_allocation(__builtin_return_address(0));
+  return __libc_memalign(alignment, bytes);
+}
+int posix_memalign(void** memory, size_t alignment, size_t bytes) {
+  count_allocation(__builtin_return_address(0));
+  *memory = __libc_memalign(alignment, bytes);
+  return *memory ? 0 : ENOMEM;
+}
+}
+
+TEST_CASE("the allocation probe sees every kind of allocation") {
+  const auto counted = [](auto work) {
+    const int64_t before = allocations;
+    work();
+    return allocations - before;
+  };
+  void* volatile memory = nullptr;
+  CHECK(counted([&] { memory = std::malloc(10); }) == 1);
+  std::free(memory);
+  CHECK(counted([&] { memory = ::operator new(10); }) == 1);
+  ::operator delete(memory);
+  CHECK(counted([&] { memory = ::operator new (64, std::align_val_t{64}); }) == 1);
+  ::operator delete (memory, std::align_val_t{64});
+  CHECK(counted([&] { memory = std::aligned_alloc(64, 64); }) == 1);
+  std::free(memory);
+  CHECK(counted([] {}) == 0);
+}
+
+TEST_CASE("no variant allocates in forward or backward") {
+  const char* problems[] = {
+      "hq=3,nq=70,d=16",
+      "hq=4,hk=2,nq=65,nk=97,d=17,mask=causal",
+      "b=2,hq=2,nq=130,d=64,mask=causal+window:40:0+padding:80%",
+      "hq=2,nq=70,d=16,mask=causal,pos=alibi",
+      "hq=2,nq=70,d=16,pos=shaw:4",
+      "hq=2,nq=70,d=16,pos=t5:8:32",
+      "hq=2,nq=70,d=16,pos=rope:10000",
+      "hq=2,nq=300,d=64",
+  };
+  openmp_runtime = find_openmp_runtime();
+  for (const Variant* variant : all_variants()) {
+    if (variant->info().device != Device::cpu) continue;
+    size_t ran = 0;
+    for (const char* text : problems) {
+      for (Pass pass : {Pass::fwd, Pass::bwd}) {
+        for (int threads : {1, 2}) {
+          const Problem problem = Problem::parse(text).with(pass);
+          if (!support_of(*variant, problem)) continue;
+          INFO(variant->info().name << " " << problem.text() << " threads " << threads);
+          Binding binding(*variant, problem, make_inputs(problem, Fill::normal, 1), {.threads = threads});
+          binding.run();  // thread teams and the like start here
+          const int64_t before = allocations;
+          binding.run();
+          CHECK(allocations - before == 0);
+          ++ran;
+        }
+      }
+    }
+    INFO(variant->info().name);
+    CHECK(ran > 0);
+  }
+}
+#endif
+
+namespace {
+
+/// A case that takes the given times, one per call, the last for ever; it counts its calls.
+struct Scripted {
+  std::vector<double> times;
+  int64_t calls = 0;
+  TimedCase timed(const std::string& name) {
+    return {name, [this](int64_t count) {
+              double total = 0;
+              for (int64_t k = 0; k < count; ++k) {
+                total += times[static_cast<size_t>(
+                    std::min<int64_t>(calls++, static_cast<int64_t>(times.size()) - 1))];
+              }
+              return total;
+            }};
+  }
+};
+
+/// Alternates between two times, so that the interval never becomes narrow.
+struct Alternating {
+  int64_t samples = 0;
+  TimedCase timed(const std::string& name, double low, double high) {
+    return {name, [this, low, high](int64_t count) {
+              return static_cast<double>(count) * (samples++ % 2 ? low : high);
+            }};
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a steady case stops at six samples, the fewest with an interval") {
+  Scripted steady{{0.01}};
+  const auto series = time_rounds({steady.timed("steady")}, {.budget_s = 100});
+  REQUIRE(series.size() == 1);
+  CHECK(series[0].samples.size() == 6);
+  CHECK(series[0].converged);
+  CHECK(series[0].calls_per_sample == 1);
+  CHECK(series[0].interval.low == Approx(0.01));
+  CHECK(series[0].interval.high == Approx(0.01));
+}
+
+TEST_CASE("a noisy case ends with its budget") {
+  Alternating noisy;
+  const auto series = time_rounds({noisy.timed("noisy", 0.01, 0.02)}, {.budget_s = 1});
+  CHECK(!series[0].converged);
+  double total = 0;
+  for (double time : series[0].times_s()) total += time;
+  CHECK(total <= 1.0);
+  CHECK(total > 0.8);
+}
+
+TEST_CASE("a budget shorter than six samples leaves the interval unknown, never the sample out") {
+  Scripted slow{{1.0}};
+  const auto series = time_rounds({slow.timed("slow")}, {.budget_s = 3});
+  CHECK(!series[0].samples.empty());
+  CHECK(series[0].samples.size() < 6);
+  CHECK(!series[0].interval.known());
+  CHECK(!series[0].converged);
+}
+
+TEST_CASE("short calls are batched to the clock") {
+  Scripted quick{{1e-7}};
+  const auto series = time_rounds({quick.timed("quick")}, {.budget_s = 10});
+  CHECK(static_cast<double>(series[0].calls_per_sample) * 1e-7 >= 0.99 * shortest_sample_s());
+  CHECK(series[0].samples[0].time_s == Approx(1e-7));
+  CHECK(shortest_sample_s() >= 1000 * clock_resolution_s());
+}
+
+TEST_CASE("cases are interleaved: each runs once a round, and the baseline stays for the others") {
+  Scripted steady{{0.01}};
+  Alternating noisy;
+  std::vector<size_t> order;
+  RoundOptions options{.budget_s = 0.5, .baseline = 0};
+  options.announce = [&](size_t which) { order.push_back(which); };
+  const auto series = time_rounds({steady.timed("baseline"), noisy.timed("noisy", 0.01, 0.02)}, options);
+  CHECK(series[0].samples.size() >= series[1].samples.size());
+  for (size_t k = 0; k < series[1].samples.size(); ++k) {
+    CHECK(series[0].samples[k].round == static_cast<int64_t>(k));
+    CHECK(series[1].samples[k].round == static_cast<int64_t>(k));
+  }
+  std::set<size_t> first_of_round;
+  for (size_t k = 2; k + 1 < order.size() && k < 40; k += 2) first_of_round.insert(order[k]);
+  CHECK(first_of_round.size() == 2);  // the order within a round varies
+}
+
+TEST_CASE("ratios are paired by round") {
+  Series base, other;
+  for (int round = 0; round < 8; ++round) {
+    const double drift = 1 + round;  // both slow down together: the ratio does not see it
+    base.samples.push_back({round, 0.1 * drift, {}});
+    other.samples.push_back({round, 0.3 * drift, {}});
+  }
+  const auto ratio = paired_ratio(other, base);
+  REQUIRE(ratio);
+  CHECK(ratio->median == Approx(3));
+  CHECK(ratio->interval.low == Approx(3));
+  CHECK(ratio->interval.high == Approx(3));
+  for (Sample& sample : other.samples) sample.round += 100;
+  CHECK(!paired_ratio(other, base));
+}
+
+TEST_CASE("an exception of a case comes out of the rounds, and the next rounds still work") {
+  int calls = 0;
+  const TimedCase failing{"failing", [&](int64_t) -> double {
+                            if (++calls > 4) throw std::runtime_error("broken");
+                            return 0.01;
+                          }};
+  CHECK_THROWS_WITH(time_rounds({failing}, {.budget_s = 1}), "broken");
+  Scripted steady{{0.01}};
+  CHECK(time_rounds({steady.timed("steady")}, {.budget_s = 1})[0].converged);
+}
+
+TEST_CASE("names that look like regular expressions are taken as they are") {
+  Scripted a{{0.01}}, b{{0.02}};
+  const auto series = time_rounds({a.timed("case1:.*"), b.timed("x/(+[")}, {.budget_s = 1});
+  CHECK(series[0].samples.size() == 6);
+  CHECK(series[1].samples.size() == 6);
+  CHECK(series[1].samples[0].time_s == Approx(0.02));
+}
+
+TEST_CASE("the process peak sees memory that is gone again") {
+  PeakProbe probe;
+  probe.arm();
+  if (!probe.growth_bytes()) return;  // /proc/self/clear_refs is hidden here
+  constexpr size_t kBytes = size_t{64} << 20;
+  void* memory = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  REQUIRE(memory != MAP_FAILED);
+  std::memset(memory, 1, kBytes);
+  munmap(memory, kBytes);
+  CHECK(static_cast<double>(*probe.growth_bytes()) >= 0.95 * kBytes);
+  CHECK(static_cast<double>(*probe.growth_bytes()) <= 1.3 * kBytes);
+  PeakProbe later;
+  later.arm();
+  CHECK(*later.growth_bytes() < static_cast<int64_t>(kBytes / 4));
+}
+
+TEST_CASE("available memory is a positive part of what the machine has") {
+  const int64_t available = available_memory_bytes();
+  CHECK(available > 0);
+  CHECK(available <= describe_environment()["memory_bytes"].get<int64_t>());
+}
+
+TEST_CASE("the environment has every part, absent ones as null") {
+  const nlohmann::json environment = describe_environment();
+  for (const char* key : {"cpu", "memory_bytes", "gpu", "system", "kernel", "build", "libraries"}) {
+    INFO(key);
+    CHECK(environment.contains(key));
+  }
+  for (const char* key : {"model", "cores", "caches", "frequency_governor", "hypervisor"}) {
+    INFO(key);
+    CHECK(environment["cpu"].contains(key));
+  }
+  for (const char* key : {"commit", "dirty", "compiler", "flags"}) CHECK(environment["build"].contains(key));
+  for (const auto& [name, version] : environment["libraries"].items()) {
+    INFO(name);
+    CHECK(!version.get<std::string>().empty());
+  }
+  CHECK(environment["gpu"].is_null() == !device_missing(Device::cuda).empty());
+}
+
+TEST_CASE("roofs are positive and cover the threads asked for") {
+  const Roofs roofs = measure_roofs({1});
+  CHECK(roofs.fma_f32_flops_per_s.at(1) > 1e8);
+  CHECK(roofs.copy_bytes_per_s.at(1) > 1e7);
+  CHECK(roofs.fma_f32_flops_per_s.count(available_threads()) == 1);
+  CHECK(!roofs.target.empty());
+}

@@ -1,0 +1,196 @@
+"""The figure scripts and the report on a small synthetic campaign (tests/data/synthetic_campaign.py)."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = ["time_vs_n", "time_vs_d", "time_vs_h", "memory_vs_n", "flops", "crossover_map", "error_vs_n", "agreement"]
+SIGNATURES = {"pdf": b"%PDF", "svg": b"<?xml", "png": b"\x89PNG"}
+ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def run(script, folder):
+    return subprocess.run([sys.executable, ROOT / "plots" / f"{script}.py", folder], capture_output=True, text=True,
+                          env=ENVIRONMENT)
+
+
+def copy_campaign(folder):
+    shutil.copytree(ROOT / "tests/data/campaign_small", folder, dirs_exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    """A campaign whose report has been drawn."""
+    folder = copy_campaign(tmp_path_factory.mktemp("campaign"))
+    done = run("report", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_script_runs_alone(script, tmp_path):
+    folder = copy_campaign(tmp_path)
+    done = run(script, folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    for kind, signature in SIGNATURES.items():
+        content = (folder / "figures" / f"{script}.{kind}").read_bytes()
+        assert content.startswith(signature)
+        assert len(content) > 5000
+
+
+def test_same_rows_give_the_same_bytes(reported, tmp_path):
+    folder = copy_campaign(tmp_path)
+    run("time_vs_n", folder)
+    for kind in SIGNATURES:
+        name = f"figures/time_vs_n.{kind}"
+        assert (folder / name).read_bytes() == (reported / name).read_bytes()
+
+
+def test_figures_have_paper_width(reported):
+    for path in (reported / "figures").glob("*.svg"):
+        width_in = float(re.search(r'width="([\d.]+)pt"', path.read_text()).group(1)) / 72
+        assert 3.39 <= width_in <= 7.01, path.name
+
+
+def test_every_curve_of_the_sweep_is_drawn(reported):
+    """The legend's texts are paths in the SVG; the PDF keeps them as text of embedded fonts, so ask the script."""
+    sys.path.insert(0, str(ROOT / "plots"))
+    import common
+    import time_vs_n
+
+    common.set_style()
+    campaign = common.Campaign(reported)
+    figures = time_vs_n.draw(campaign)
+    texts = [text.get_text() for _, figure in figures for text in figure.legends[0].get_texts()]
+    assert set(campaign.variants) <= set(texts)
+    titles = [axes.get_title() for _, figure in figures for axes in figure.axes]
+    assert any("causal+window:255:0" in title for title in titles)
+    assert any("backward" in title for title in titles)
+
+
+def test_labels_do_not_overlap(reported):
+    sys.path.insert(0, str(ROOT / "plots"))
+    import common
+    import memory_vs_n
+    import time_vs_n
+
+    common.set_style()
+    campaign = common.Campaign(reported)
+    for script in (time_vs_n, memory_vs_n):
+        for _, figure in script.draw(campaign):
+            figure.canvas.draw()
+            for axes in figure.axes:
+                boxes = [text.get_window_extent().shrunk(0.95, 0.8) for text in axes.texts]
+                for i, box in enumerate(boxes):
+                    assert not any(box.overlaps(other) for other in boxes[i + 1:]), axes.get_title()
+
+
+class Report(HTMLParser):
+    """Tables as lists of rows of (key, text), and every attribute that could load something."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tables, self.links, self.cell, self.buttons = [], [], None, 0
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.links += [attributes[name] for name in ("src", "href", "data") if name in attributes]
+        self.buttons += tag == "button"
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.cell = [attributes.get("data-key"), ""]
+            self.tables[-1][-1].append(self.cell)
+
+    def handle_data(self, data):
+        if self.cell is not None:
+            self.cell[1] += data
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self.cell = None
+
+
+def test_report_is_self_contained(reported):
+    html = (reported / "report.html").read_text()
+    links = Report(html).links
+    assert len([link for link in links if link.startswith("data:image/svg+xml;base64,")]) >= len(SCRIPTS)
+    assert all(link.startswith(("#", "data:")) for link in links)
+    assert not re.search(r"https?://|url\(|@import", html)
+
+
+def test_report_shows_all_rows(reported):
+    results = pd.read_csv(reported / "results.csv")
+    report = Report((reported / "report.html").read_text())
+    by_header = {tuple(text for _, text in rows[0]): rows[1:] for rows in report.tables if rows[0][0][0] is None}
+    failures = next(rows for header, rows in by_header.items() if "reason" in header)
+    assert len(failures) == (results.status != "ok").sum() > 0
+    assert {"timed_out", "out_of_memory", "unsupported", "disagrees"} <= {row[1][1] for row in failures}
+    full = next(rows for header, rows in by_header.items() if "error_bound" in header)
+    assert len(full) == len(results)
+    fits = next(rows for header, rows in by_header.items() if "analytic_exponent" in header)
+    assert len(fits) == len(pd.read_csv(reported / "fits.csv"))
+    for header, rows in by_header.items():
+        assert all(len(row) == len(header) for row in rows)
+    assert report.buttons >= sum(len(header) for header in by_header if "setting" in header or "problem" in header)
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="sorting needs a browser")
+def test_tables_sort(reported, tmp_path):
+    html = (reported / "report.html").read_text()
+    click = """<script>{ const head = [...document.querySelectorAll("#results ~ .scroll th")]
+      .find(th => th.textContent === "time_s_median"); head.firstChild.click(); head.firstChild.click(); }</script>"""
+    page = tmp_path / "clicked.html"
+    page.write_text(html.replace("</body>", click + "</body>"))
+    dom = subprocess.run(["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile",
+                          "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120).stdout
+    table = next(rows for rows in Report(dom).tables if "error_bound" in [text for _, text in rows[0]])
+    column = [text for _, text in table[0]].index("time_s_median")
+    keys = [row[column][0] for row in table[1:]]
+    times = [float(key) for key in keys if key]
+    assert times == sorted(times, reverse=True) and len(set(times)) > 20
+    assert "" in keys and all(key == "" for key in keys[len(times):])  # rows without a time stay last
+
+
+def test_absent_data_are_skipped_and_listed(tmp_path):
+    folder = copy_campaign(tmp_path)
+    results = pd.read_csv(folder / "results.csv", keep_default_na=False)
+    results[(results.seq_q == "512") | (results.seq_q == 512)].to_csv(folder / "results.csv", index=False)
+    (folder / "fits.csv").unlink()
+    (folder / "crossovers.csv").unlink()
+    done = run("report", folder)
+    assert done.returncode == 0, done.stderr
+    assert "no data for: Time against n, Crossovers, Memory against n" in done.stdout
+    html = (folder / "report.html").read_text()
+    assert "Not drawn" in html and "fits.csv is missing" in html
+    assert not (folder / "figures/time_vs_n.png").exists()
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_hardly_any_rows(kept, tmp_path):
+    folder = copy_campaign(tmp_path)
+    pd.read_csv(folder / "results.csv", keep_default_na=False).head(kept).to_csv(folder / "results.csv", index=False)
+    (folder / "fits.csv").write_text("")
+    (folder / "environment.json").unlink()
+    done = run("report", folder)
+    assert done.returncode == 0, done.stderr
+
+
+def test_wrong_use_is_one_line(tmp_path):
+    for script in ("time_vs_n", "report"):
+        done = run(script, tmp_path / "nowhere")
+        assert done.returncode != 0
+        assert done.stderr.count("\n") == 1 and "results.csv" in done.stderr

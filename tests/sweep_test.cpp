@@ -1,0 +1,375 @@
+// Whole campaigns: the program with variants that misbehave on purpose (tests/faulty_variants.cpp), killed,
+// resumed and misused.
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
+#include <thread>
+
+#include "harness/results/schema.h"
+#include "tests/catch.h"
+#include "tests/scratch_folder.h"
+
+using namespace attn;
+
+namespace {
+
+/// A run of the program (tests/faulty_variants.cpp linked in), in its own process group.
+class Program {
+ public:
+  Program(const std::vector<std::string>& arguments, const std::string& output) {
+    process_ = fork();
+    if (process_ != 0) return;
+    setpgid(0, 0);
+    std::vector<std::string> words = {ATTN_TEST_PROGRAM};
+    words.insert(words.end(), arguments.begin(), arguments.end());
+    std::vector<char*> argv;
+    for (std::string& word : words) argv.push_back(word.data());
+    argv.push_back(nullptr);
+    if (!std::freopen(output.c_str(), "w", stdout)) _exit(126);
+    if (!std::freopen((output + ".errors").c_str(), "w", stderr)) _exit(126);
+    execv(ATTN_TEST_PROGRAM, argv.data());
+    _exit(127);
+  }
+  /// Exit code, or 1000 + the signal.
+  int wait() {
+    int status = 0;
+    while (waitpid(process_, &status, 0) < 0) {
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+  }
+  void signal(int number) const { kill(process_, number); }
+  /// Process ids of the workers alive.
+  std::vector<pid_t> workers() const {
+    std::vector<pid_t> found;
+    std::ifstream file("/proc/" + std::to_string(process_) + "/task/" + std::to_string(process_) +
+                       "/children");
+    for (pid_t child; file >> child;) found.push_back(child);
+    return found;
+  }
+
+ private:
+  pid_t process_;
+};
+
+/// Neither gone nor a zombie that waits for its new parent.
+bool alive(pid_t process) {
+  std::ifstream file("/proc/" + std::to_string(process) + "/stat");
+  std::string line;
+  std::getline(file, line);
+  const size_t name_end = line.rfind(')');
+  return name_end != std::string::npos && line.compare(name_end, 3, ") Z") != 0;
+}
+
+struct Run {
+  int exit_code;
+  std::string output, errors;  // standard output and standard error
+};
+
+std::string read_text(const std::string& path) {
+  std::ifstream file(path);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+Run run(const ScratchFolder& folder, std::vector<std::string> arguments) {
+  const std::string output = folder / "output.txt";
+  Program program(arguments, output);
+  const int exit_code = program.wait();
+  return {exit_code, read_text(output), read_text(output + ".errors")};
+}
+
+std::vector<std::string> sweep(const std::string& out, std::vector<std::string> more) {
+  std::vector<std::string> words = {"sweep",    "--no-report", "--out", out,  "--threads", "1",
+                                    "--budget", "0.02",        "--d",   "32", "--h",       "2"};
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
+std::map<std::string, ResultRow> rows_by_variant(const std::string& out) {
+  std::map<std::string, ResultRow> rows;
+  for (const ResultRow& row : read_results(out + "/results.csv")) rows[row.variant] = row;
+  return rows;
+}
+
+/// What must not depend on the run: everything but times, memory of the process and the campaign's identity.
+std::string exact_columns(ResultRow row) {
+  row.campaign.clear();
+  for (Number* number :
+       {&row.time_s_median, &row.time_s_ci_low, &row.time_s_ci_high, &row.time_s_min, &row.ratio_to_baseline,
+        &row.ratio_ci_low, &row.ratio_ci_high, &row.flops_per_s, &row.roof_fraction, &row.clock_hz_mean}) {
+    number->reset();
+  }
+  row.samples.reset();
+  row.rounds.reset();
+  row.memory_process_peak_bytes.reset();
+  return to_csv(row);
+}
+
+std::multiset<std::string> exact_rows(const std::string& out) {
+  std::multiset<std::string> lines;
+  for (const ResultRow& row : read_results(out + "/results.csv")) lines.insert(exact_columns(row));
+  return lines;
+}
+
+/// Every ok row has exactly its samples, and no samples stand alone.
+void check_samples(const std::string& out) {
+  std::map<std::pair<std::string, std::string>, int64_t> counts;
+  for (const SampleRow& sample : read_samples(out + "/samples.csv")) ++counts[{sample.point, sample.variant}];
+  for (const ResultRow& row : read_results(out + "/results.csv")) {
+    INFO(row.variant << " " << row.problem);
+    CHECK(counts[{row.point, row.variant}] == row.samples.value_or(0));
+    counts.erase({row.point, row.variant});
+  }
+  CHECK(counts.empty());
+}
+
+size_t row_count(const std::string& out) {
+  const std::string path = out + "/results.csv";
+  return std::filesystem::exists(path) && std::filesystem::file_size(path) > 0 ? read_results(path).size()
+                                                                               : 0;
+}
+
+}  // namespace
+
+TEST_CASE("a sweep writes its files, and every sample belongs to a row") {
+  const ScratchFolder folder;
+  const std::string out = folder / "out";
+  const Run result =
+      run(folder, sweep(out, {"--n", "16:64:x2", "--h", "2", "3", "--mask", "none", "causal", "--variants",
+                              "^(reference|slow)/", "--baseline", "reference/cpu"}));
+  INFO(result.output);
+  REQUIRE(result.exit_code == 0);
+  const auto rows = read_results(out + "/results.csv");
+  CHECK(rows.size() == 2 * 2 * 2 * 3);
+  for (const ResultRow& row : rows) {
+    INFO(row.variant << " " << row.problem << " " << row.reason);
+    CHECK(row.status == (row.heads_q == 3 ? Status::skipped : Status::ok));
+    CHECK(row.time_s_median.has_value() == (row.status == Status::ok));
+    if (row.status != Status::ok) continue;
+    CHECK(row.deterministic == "yes");
+    CHECK(*row.error_bound <= 1);
+    CHECK(row.ratio_to_baseline.has_value());
+    if (row.variant == "slow/cpu") CHECK(*row.ratio_to_baseline > 1);
+    CHECK(*row.time_s_min <= *row.time_s_median);
+    CHECK(row.memory_workspace_peak_bytes == row.memory_workspace_planned_bytes);
+  }
+  check_samples(out);
+  const auto environment = nlohmann::json::parse(read_text(out + "/environment.json"));
+  CHECK(!environment["end"].is_null());
+  CHECK(environment["command_line"].get<std::string>().find("16:64:x2") != std::string::npos);
+  CHECK(read_text(out + "/plan.csv").find(rows[0].point) != std::string::npos);
+}
+
+TEST_CASE("the same command measures nothing twice; another campaign is refused") {
+  const ScratchFolder folder;
+  const std::string out = folder / "out";
+  const auto command = sweep(out, {"--n", "16", "32", "--variants", "^reference/cpu$"});
+  REQUIRE(run(folder, command).exit_code == 0);
+  const std::string results = read_text(out + "/results.csv"), samples = read_text(out + "/samples.csv");
+  const Run again = run(folder, command);
+  CHECK(again.exit_code == 0);
+  CHECK(read_text(out + "/results.csv") == results);
+  CHECK(read_text(out + "/samples.csv") == samples);
+  const Run other = run(folder, sweep(out, {"--n", "16", "64", "--variants", "^reference/cpu$"}));
+  CHECK(other.exit_code == 2);
+  CHECK(other.errors.find("another campaign") != std::string::npos);
+  CHECK(read_text(out + "/results.csv") == results);
+}
+
+TEST_CASE("the repro command of a row measures that row") {
+  const ScratchFolder folder;
+  const std::string out = folder / "out", again = folder / "again";
+  REQUIRE(run(folder,
+              sweep(out, {"--n", "24", "--mask", "causal", "--variants", "^reference/cpu$", "--seed", "5"}))
+              .exit_code == 0);
+  const ResultRow row = read_results(out + "/results.csv").at(0);
+  CHECK(row.repro.find("attnbench sweep ") == 0);
+  const std::string command =
+      std::string(ATTN_TEST_PROGRAM) + row.repro.substr(9) + " --no-report --out " + again + " > /dev/null";
+  REQUIRE(std::system(command.c_str()) == 0);
+  CHECK(exact_rows(again) == exact_rows(out));
+  CHECK(read_results(again + "/results.csv").at(0).point == row.point);
+}
+
+TEST_CASE("every misbehaving variant becomes its row, and the others are measured") {
+  const ScratchFolder folder;
+  const std::string out = folder / "out";
+  const auto start = std::chrono::steady_clock::now();
+  const Run result =
+      run(folder, sweep(out, {"--n", "16", "--variants", "^(faulty|reference|prints)/", "--timeout", "1"}));
+  const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  INFO(result.output);
+  REQUIRE(result.exit_code == 0);
+  const auto rows = rows_by_variant(out);
+  const auto expect = [&](const std::string& name, Status status, const std::string& reason) {
+    INFO(name << ": " << rows.at(name).reason);
+    CHECK(rows.at(name).status == status);
+    CHECK(rows.at(name).reason.find(reason) != std::string::npos);
+    CHECK(rows.at(name).time_s_median.has_value() == (status == Status::ok));
+  };
+  expect("reference/cpu", Status::ok, "");
+  expect("prints/cpu", Status::ok, "");
+#if defined(__SANITIZE_ADDRESS__)
+  expect("faulty/segfault", Status::crashed,
+         "exited with status");  // the sanitizer catches the signal and exits
+#else
+  expect("faulty/segfault", Status::crashed, "signal 11");
+#endif
+  expect("faulty/abort", Status::crashed, "signal 6");
+  expect("faulty/exit", Status::crashed, "without a result");
+  expect("faulty/hang", Status::timed_out, "took more than 1 s");
+  expect("faulty/throws", Status::crashed, "a line and another, with \"quotes\"");
+  expect("faulty/no_memory", Status::out_of_memory, "");
+  expect("faulty/wrong", Status::disagrees, "");
+  expect("faulty/huge_plan", Status::out_of_memory, "predicted");
+  expect("faulty/forks", Status::crashed, "signal 6");
+  CHECK(rows.size() == 11);
+  CHECK(result.output.find("noise on standard output") == std::string::npos);
+  CHECK(elapsed < 30);
+  check_samples(out);
+}
+
+TEST_CASE("unsupported rows carry the variant's reason") {
+  const ScratchFolder folder;
+  const std::string out = folder / "out";
+  REQUIRE(run(folder, {"sweep", "--no-report", "--out", out, "--problem", "hq=1,nq=8,d=13", "--variants",
+                       "^slow/", "--threads", "1"})
+              .exit_code == 0);
+  const ResultRow row = rows_by_variant(out).at("slow/cpu");
+  CHECK(row.status == Status::unsupported);
+  CHECK(row.reason == "13 is unlucky");
+}
+
+TEST_CASE("kill -9 of worker and supervisor: resume loses nothing and repeats nothing") {
+  const ScratchFolder folder;
+  const std::string clean = folder / "clean", out = folder / "out";
+  const auto command = [](const std::string& where) {
+    return sweep(where, {"--n", "16", "24", "32", "40", "48", "56", "--mask", "none", "causal", "--variants",
+                         "^(reference|slow)/"});
+  };
+  REQUIRE(run(folder, command(clean)).exit_code == 0);
+  std::string kept;
+  for (int round = 0; round < 4; ++round) {
+    Program program(command(out), folder / "output.txt");
+    const size_t before = row_count(out);
+    for (int wait = 0; wait < 2000 && row_count(out) < before + 3; ++wait) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(37 * round));
+    if (round % 2 == 0) {
+      for (pid_t worker : program.workers()) kill(worker, SIGKILL);  // the supervisor tries that point again
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+    const auto workers = program.workers();
+    program.signal(SIGKILL);
+    CHECK(program.wait() == 1000 + SIGKILL);
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    for (pid_t worker : workers) CHECK(!alive(worker));  // died with its supervisor
+    const std::string results = read_text(out + "/results.csv");
+    CHECK(results.compare(0, kept.size(), kept) == 0);  // rows stay as they are
+    kept = results.substr(0, results.rfind('\n') + 1);
+  }
+  std::ofstream(out + "/results.csv", std::ios::app) << "1,torn";
+  std::ofstream(out + "/samples.csv", std::ios::app) << "pdeadbeef,slow/cpu,0,0,0.5,\npdead";
+  const Run last = run(folder, command(out));
+  INFO(last.output);
+  REQUIRE(last.exit_code == 0);
+  CHECK(read_text(out + "/results.csv").compare(0, kept.size(), kept) == 0);
+  CHECK(exact_rows(out) == exact_rows(clean));
+  check_samples(out);
+}
+
+TEST_CASE("SIGINT and SIGTERM end cleanly with 130 and 143, and the command goes on later") {
+  const ScratchFolder folder;
+  for (int signal : {SIGINT, SIGTERM}) {
+    const std::string out = folder / std::to_string(signal);
+    const auto command = sweep(out, {"--n", "16:160:+16", "--variants", "^(reference|slow)/"});
+    Program program(command, folder / "output.txt");
+    for (int wait = 0; wait < 5000 && row_count(out) < 2; ++wait)
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    program.signal(signal);
+    CHECK(program.wait() == 128 + signal);
+    CHECK(!nlohmann::json::parse(read_text(out + "/environment.json"))["end"].is_null());
+    CHECK(read_text(out + "/results.csv").back() == '\n');
+    const size_t before = row_count(out);
+    CHECK(before < 20);
+    CHECK(run(folder, command).exit_code == 0);
+    CHECK(row_count(out) == 20);
+    check_samples(out);
+  }
+}
+
+TEST_CASE("a second writer is refused") {
+  const ScratchFolder folder;
+  const std::string out = folder / "out";
+  const auto command = sweep(out, {"--n", "16:160:+16", "--variants", "^slow/"});
+  Program first(command, folder / "first.txt");
+  for (int wait = 0; wait < 5000 && row_count(out) < 1; ++wait)
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  const Run second = run(folder, command);
+  CHECK(second.exit_code == 2);
+  CHECK(second.errors.find("another attnbench") != std::string::npos);
+  first.signal(SIGTERM);
+  CHECK(first.wait() == 143);
+}
+
+TEST_CASE("wrong use exits with 2 and one line") {
+  const ScratchFolder folder;
+  const std::vector<std::vector<std::string>> commands = {{"sweep", "--n", "1:1e18:1"},
+                                                          {"sweep", "--n", "0"},
+                                                          {"sweep", "--variants", "("},
+                                                          {"sweep", "--preset", "nope"},
+                                                          {"sweep", "--no-such-option"},
+                                                          {"sweep", "--problem", "nq=0"},
+                                                          {"sweep", "--n", "8", "--mask", "round"},
+                                                          {"list", "--format", "xml"},
+                                                          {"list", "--variants", "nobody"},
+                                                          {"gbench", "--nonsense"},
+                                                          {"env", "--format", "yaml"}};
+  for (const auto& command : commands) {
+    const Run result = run(folder, command);
+    INFO(command[0] << " " << command[1] << ": " << result.errors);
+    CHECK(result.exit_code == 2);
+    CHECK(std::count(result.errors.begin(), result.errors.end(), '\n') == 1);
+  }
+}
+
+TEST_CASE("a dry run prints the plan and measures nothing") {
+  const ScratchFolder folder;
+  const std::string out = folder / "out";
+  const Run result =
+      run(folder,
+          sweep(out, {"--n", "16", "--h", "2", "3", "--variants", "^(reference|faulty/huge)", "--dry-run"}));
+  INFO(result.output);
+  CHECK(result.exit_code == 0);
+  CHECK(!std::filesystem::exists(out));
+  CHECK(result.output.find("skipped: d=32 is not a multiple of h=3") != std::string::npos);
+  CHECK(result.output.find("out of memory") != std::string::npos);
+}
+
+TEST_CASE("list, env and gbench print what they promise") {
+  const ScratchFolder folder;
+  const Run list = run(folder, {"list", "--format", "csv", "--variants", "^reference/cpu$"});
+  CHECK(list.exit_code == 0);
+  CHECK(list.output.find("name,family,device") == 0);
+  CHECK(list.output.find("\nreference/cpu,") != std::string::npos);
+  const Run env = run(folder, {"env", "--format", "json"});
+  CHECK(nlohmann::json::parse(env.output).contains("cpu"));
+  const Run bench =
+      run(folder, {"gbench", "--problem", "hq=1,nq=16,d=8", "--variants", "^reference",
+                   "--benchmark_format=json", "--benchmark_filter=reference", "--benchmark_min_time=0.01"});
+  INFO(bench.output << bench.errors);
+  CHECK(bench.exit_code == 0);
+  CHECK(bench.output.find("\"name\": \"reference/cpu/b=1,hq=1") != std::string::npos);
+}
