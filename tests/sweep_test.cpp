@@ -148,7 +148,7 @@ TEST_CASE("a sweep writes its files, and every sample belongs to a row") {
   const Run result =
       run(folder, sweep(out, {"--n", "16:64:x2", "--h", "2", "3", "--mask", "none", "causal", "--variants",
                               "^(reference|slow)/", "--baseline", "reference/cpu"}));
-  INFO(result.output);
+  INFO(result.output << result.errors);
   REQUIRE(result.exit_code == 0);
   const auto rows = read_results(out + "/results.csv");
   CHECK(rows.size() == 2 * 2 * 2 * 3);
@@ -209,7 +209,7 @@ TEST_CASE("every misbehaving variant becomes its row, and the others are measure
   const Run result =
       run(folder, sweep(out, {"--n", "16", "--variants", "^(faulty|reference|prints)/", "--timeout", "1"}));
   const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  INFO(result.output);
+  INFO(result.output << result.errors);
   REQUIRE(result.exit_code == 0);
   const auto rows = rows_by_variant(out);
   const auto expect = [&](const std::string& name, Status status, const std::string& reason) {
@@ -283,7 +283,7 @@ TEST_CASE("kill -9 of worker and supervisor: resume loses nothing and repeats no
   std::ofstream(out + "/results.csv", std::ios::app) << "1,torn";
   std::ofstream(out + "/samples.csv", std::ios::app) << "pdeadbeef,slow/cpu,0,0,0.5,\npdead";
   const Run last = run(folder, command(out));
-  INFO(last.output);
+  INFO(last.output << last.errors);
   REQUIRE(last.exit_code == 0);
   CHECK(read_text(out + "/results.csv").compare(0, kept.size(), kept) == 0);
   CHECK(exact_rows(out) == exact_rows(clean));
@@ -351,7 +351,7 @@ TEST_CASE("a dry run prints the plan and measures nothing") {
   const Run result =
       run(folder,
           sweep(out, {"--n", "16", "--h", "2", "3", "--variants", "^(reference|faulty/huge)", "--dry-run"}));
-  INFO(result.output);
+  INFO(result.output << result.errors);
   CHECK(result.exit_code == 0);
   CHECK(!std::filesystem::exists(out));
   CHECK(result.output.find("skipped: d=32 is not a multiple of h=3") != std::string::npos);
