@@ -16,6 +16,8 @@
 #include <hwy/contrib/math/math-inl.h>
 #include <hwy/highway.h>
 
+#include "harness/measure/simd_exp-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace attn {
 namespace HWY_NAMESPACE {
@@ -36,25 +38,6 @@ inline constexpr size_t kRowGroup = 4;
 #endif
 
 HWY_INLINE size_t strip_width() { return kStripVectors * hn::Lanes(Tag()); }
-
-/// 2^x for x <= 126, exactly 0 below -126 (so also at -inf). Minimax polynomial of degree 5, 1.7e-7 relative.
-HWY_INLINE Vec exp2_fast(Vec x) {
-  const Tag f;
-  const IntTag i;
-  const Vec magic = hn::Set(f, 12582912.0f);  // 1.5 * 2^23: the sum's low bits are the nearest integer
-  const Vec clamped = hn::Max(x, hn::Set(f, -127.0f));
-  const Vec shifted = hn::Add(clamped, magic);
-  const Vec t = hn::Sub(clamped, hn::Sub(shifted, magic));  // in [-1/2, 1/2]
-  Vec p = hn::Set(f, 1.3264728e-3f);
-  p = hn::MulAdd(p, t, hn::Set(f, 9.671513e-3f));
-  p = hn::MulAdd(p, t, hn::Set(f, 5.5507336e-2f));
-  p = hn::MulAdd(p, t, hn::Set(f, 2.4022242e-1f));
-  p = hn::MulAdd(p, t, hn::Set(f, 6.93147e-1f));
-  p = hn::MulAdd(p, t, hn::Set(f, 1.0f));
-  const auto exponent = hn::ShiftLeft<23>(hn::BitCast(i, shifted));
-  const Vec power = hn::BitCast(f, hn::Add(hn::BitCast(i, p), exponent));
-  return hn::IfThenElseZero(hn::Ge(x, hn::Set(f, -126.0f)), power);
-}
 
 /// out[r][strip] = sum_c rows[r][c] * columns[c][strip] for kRows rows; `maximum` [strip] is raised to their
 /// maximum.
