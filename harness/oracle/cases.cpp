@@ -66,6 +66,14 @@ constexpr const char* kOthers[] = {
     "hq=2,nq=70,d=32,scale=0.05,pos=t5:8:32",
 };
 
+constexpr const char* kStorage[] = {
+    "hq=2,nq=65,d=40",
+    "b=2,hq=4,hk=2,nq=33,nk=70,d=17,dv=24,mask=causal",
+    "hq=2,nq=97,d=64,pos=shaw:4,mask=window:20:3+padding:60",
+    "hq=2,nq=66,d=24,pos=rope:10000,mask=causal",
+    "hq=4,hk=1,nq=1,nk=130,d=64,mask=causal",
+};
+
 constexpr const char* kBlocks[] = {
     "hq=2,nq=33,d=16,scope=block",
     "b=2,hq=4,hk=2,nq=65,d=16,dv=24,scope=block,dm=48,mask=causal",
@@ -154,6 +162,9 @@ std::vector<Case> check_cases(SuiteSize size, BlockFiles& files) {
     list.add_both_passes(list.masked(positioned + ",pos=" + position, "causal+blocks"));
   }
   for (const char* other : kOthers) list.add_both_passes(other);
+  for (const char* dtype : {",dtype=bf16", ",dtype=f16"}) {
+    for (const char* problem : kStorage) list.add_both_passes(problem + std::string(dtype));
+  }
   for (const char* block : kBlocks) list.add(block);
   for (const char* shape : kHeadMajor) list.add_both_passes(shape, Layout::head_major);
   if (size == SuiteSize::full) return list.cases;

@@ -1,5 +1,4 @@
-// Block-sparse attention on the CPU, float32, forward and backward: exact attention over the tiles its mask
-// shows.
+// Block-sparse attention on the CPU, forward and backward: exact attention over the tiles its mask shows.
 //
 // The mask (band of causal and window, key lengths, block file) becomes a list of visited key tiles per query
 // block, once, in prepare(); the arithmetic is that of flash/cpu. Blocks are smaller than flash's, and key
@@ -84,7 +83,6 @@ class BlockSparseCpu final : public Variant {
                  .citation = "Child et al. 2019; Dao et al. 2022"}) {}
 
   Support supports(const Problem& p) const override {
-    if (p.dtype != Dtype::f32) return {"float32 only"};
     if (p.mask.none()) return {"needs a mask: without one there is nothing to leave out"};
     return {};
   }

@@ -29,8 +29,7 @@ void RopeTable::fill(const Problem& p) const {
 }
 
 void RopeTable::rotate(const float* row, float* out, int64_t position, bool inverse) const {
-  const float* cosine = cosine_ + (position - first_position_) * pairs_;
-  const float* sine = sine_ + (position - first_position_) * pairs_;
+  const float *cosine = this->cosine(position), *sine = this->sine(position);
   const float sign = inverse ? -1.0f : 1.0f;
   for (int64_t m = 0; m < pairs_; ++m) {
     const ChannelPair channel = rope_channels(interleaved_, head_dim_, m);

@@ -13,6 +13,10 @@ class RopeTable {
   void fill(const Problem& problem) const;  ///< for prepare()
 
   bool empty() const { return pairs_ == 0; }
+  int64_t pairs() const { return pairs_; }
+  bool interleaved() const { return interleaved_; }
+  const float* cosine(int64_t position) const { return cosine_ + (position - first_position_) * pairs_; }
+  const float* sine(int64_t position) const { return sine_ + (position - first_position_) * pairs_; }
   /// out = row rotated by `position`; `inverse` rotates back. In place is fine.
   void rotate(const float* row, float* out, int64_t position, bool inverse = false) const;
 

@@ -1,10 +1,10 @@
 // Micro-kernels of the tiled CPU variants, one copy per instruction set (included under Highway's
 // foreach_target).
 //
-// A strip is kStripVectors vectors of queries; tiles are kept transposed, [key][query in strip], so that
-// maximum, sum and rescaling are vertical and keys, values and tables enter as broadcasts only. Row counts
-// are template parameters because an accumulator array stays in registers only when its loops unroll
-// completely.
+// A strip is two vectors of queries; tiles are kept transposed, [key][query in strip], so that maximum, sum and
+// rescaling are vertical and keys, values and tables enter as broadcasts only. Accumulators of a group of rows
+// fill the registers: 12 x 2 where there are 32, 6 x 2 where there are 16. Row counts are template parameters
+// because an accumulator array stays in registers only when its loops unroll completely.
 
 #if defined(ATTN_SIMD_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ATTN_SIMD_TILE_INL_H_
@@ -15,6 +15,9 @@
 
 #include <hwy/contrib/math/math-inl.h>
 #include <hwy/highway.h>
+
+#include <cstdint>
+#include <type_traits>
 
 #include "harness/measure/simd_exp-inl.h"
 
@@ -29,15 +32,60 @@ using Tag = hn::ScalableTag<float>;
 using Vec = hn::Vec<Tag>;
 using IntTag = hn::RebindToSigned<Tag>;
 
-inline constexpr size_t kStripVectors = 3;
-// 32 registers hold 8 x 3 accumulators, 16 hold 4 x 3.
+inline constexpr size_t kStripVectors = 2;
 #if HWY_TARGET <= HWY_AVX3 || HWY_TARGET == HWY_NEON
-inline constexpr size_t kRowGroup = 8;
+inline constexpr size_t kRowGroup = 12;
 #else
-inline constexpr size_t kRowGroup = 4;
+inline constexpr size_t kRowGroup = 6;
 #endif
 
 HWY_INLINE size_t strip_width() { return kStripVectors * hn::Lanes(Tag()); }
+
+template <size_t kCount>
+using Size = std::integral_constant<size_t, kCount>;
+
+/// Calls visit(Size<rows>(), first row) for groups that make up `count` rows.
+template <class Visit>
+HWY_INLINE void in_groups(size_t count, const Visit& visit) {
+  size_t r = 0;
+  for (; count - r >= kRowGroup; r += kRowGroup) visit(Size<kRowGroup>(), r);
+  for (; count - r >= 4; r += 4) visit(Size<4>(), r);
+  for (; count - r >= 2; r += 2) visit(Size<2>(), r);
+  if (r < count) visit(Size<1>(), r);
+}
+
+/// Rows that are needed soon, read into the second-level cache a few at each step between other work: no
+/// hardware prefetcher follows rows that are far apart, and a burst of misses would stall the core.
+class Ahead {
+ public:
+  Ahead() = default;
+  Ahead(const char* first, const char* second, int64_t first_stride, int64_t second_stride, int64_t first_bytes,
+        int64_t second_bytes, int64_t rows, int64_t steps)
+      : first_(first),
+        second_(second),
+        first_stride_(first_stride),
+        second_stride_(second_stride),
+        first_bytes_(first_bytes),
+        second_bytes_(second_bytes),
+        rows_(rows),
+        at_a_step_((rows + steps - 1) / steps) {}
+
+  HWY_INLINE void step() {
+    for (int64_t k = 0; k < at_a_step_ && rows_ > 0; ++k, --rows_) {
+      for (int64_t c = 0; c < first_bytes_; c += 64) __builtin_prefetch(first_ + c, 0, 2);
+      for (int64_t c = 0; c < second_bytes_; c += 64) __builtin_prefetch(second_ + c, 0, 2);
+      first_ += first_stride_;
+      second_ += second_stride_;
+    }
+  }
+
+ private:
+  const char *first_ = nullptr, *second_ = nullptr;
+  int64_t first_stride_ = 0, second_stride_ = 0;
+  int64_t first_bytes_ = 0, second_bytes_ = 0;
+  int64_t rows_ = 0;
+  int64_t at_a_step_ = 0;
+};
 
 /// out[r][strip] = sum_c rows[r][c] * columns[c][strip] for kRows rows; `maximum` [strip] is raised to their
 /// maximum.
@@ -47,60 +95,52 @@ HWY_INLINE void product_group(const float* HWY_RESTRICT columns, const float* HW
                               float* HWY_RESTRICT maximum) {
   const Tag f;
   const size_t n = hn::Lanes(f);
-  Vec a0[kRows], a1[kRows], a2[kRows];
-#pragma GCC unroll 8
-  for (size_t r = 0; r < kRows; ++r) a0[r] = a1[r] = a2[r] = hn::Zero(f);
+  constexpr size_t kQuads = (kRows + 3) / 4;
+  Vec a0[kRows], a1[kRows];
+  const float* quad[kQuads];  // a pointer for every four rows: twelve would not fit into registers
+#pragma GCC unroll 12
+  for (size_t r = 0; r < kRows; ++r) a0[r] = a1[r] = hn::Zero(f);
+#pragma GCC unroll 4
+  for (size_t g = 0; g < kQuads; ++g) quad[g] = rows + 4 * g * row_stride;
   for (size_t c = 0; c < width; ++c) {
-    const Vec x0 = hn::Load(f, columns), x1 = hn::Load(f, columns + n), x2 = hn::Load(f, columns + 2 * n);
+    const Vec x0 = hn::Load(f, columns), x1 = hn::Load(f, columns + n);
     columns += kStripVectors * n;
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (size_t r = 0; r < kRows; ++r) {
-      const Vec y = hn::Set(f, rows[r * row_stride + c]);
+      const Vec y = hn::Set(f, quad[r / 4][(r % 4) * row_stride]);
       a0[r] = hn::MulAdd(y, x0, a0[r]);
       a1[r] = hn::MulAdd(y, x1, a1[r]);
-      a2[r] = hn::MulAdd(y, x2, a2[r]);
     }
-  }
-  Vec m0 = a0[0], m1 = a1[0], m2 = a2[0];
-#pragma GCC unroll 8
-  for (size_t r = 0; r < kRows; ++r) {
-    if constexpr (kMaximum) {
-      m0 = hn::Max(m0, a0[r]);
-      m1 = hn::Max(m1, a1[r]);
-      m2 = hn::Max(m2, a2[r]);
-    }
-    hn::Store(a0[r], f, out);
-    hn::Store(a1[r], f, out + n);
-    hn::Store(a2[r], f, out + 2 * n);
-    out += kStripVectors * n;
+#pragma GCC unroll 4
+    for (size_t g = 0; g < kQuads; ++g) ++quad[g];
   }
   if constexpr (kMaximum) {
-    hn::Store(hn::Max(m0, hn::Load(f, maximum)), f, maximum);
-    hn::Store(hn::Max(m1, hn::Load(f, maximum + n)), f, maximum + n);
-    hn::Store(hn::Max(m2, hn::Load(f, maximum + 2 * n)), f, maximum + 2 * n);
+    Vec m0 = hn::Load(f, maximum), m1 = hn::Load(f, maximum + n);
+#pragma GCC unroll 12
+    for (size_t r = 0; r < kRows; ++r) {
+      m0 = hn::Max(m0, a0[r]);
+      m1 = hn::Max(m1, a1[r]);
+    }
+    hn::Store(m0, f, maximum);
+    hn::Store(m1, f, maximum + n);
+  }
+#pragma GCC unroll 12
+  for (size_t r = 0; r < kRows; ++r) {
+    hn::Store(a0[r], f, out + 2 * r * n);
+    hn::Store(a1[r], f, out + (2 * r + 1) * n);
   }
 }
 
 /// The same for any number of rows: out[count][strip] = rows[count][width] * columns[width][strip].
 template <bool kMaximum>
 HWY_NOINLINE void product(const float* columns, const float* rows, size_t row_stride, size_t width,
-                          size_t count, float* out, float* maximum) {
+                          size_t count, float* out, float* maximum, Ahead& ahead) {
   const size_t strip = strip_width();
-  size_t r = 0;
-  const auto advance = [&](size_t done) {
-    r += done;
-    rows += done * row_stride;
-    out += done * strip;
-  };
-  while (count - r >= kRowGroup) {
-    product_group<kRowGroup, kMaximum>(columns, rows, row_stride, width, out, maximum);
-    advance(kRowGroup);
-  }
-  while (count - r >= 2) {
-    product_group<2, kMaximum>(columns, rows, row_stride, width, out, maximum);
-    advance(2);
-  }
-  if (r < count) product_group<1, kMaximum>(columns, rows, row_stride, width, out, maximum);
+  in_groups(count, [&](auto group, size_t r) {
+    ahead.step();
+    product_group<group.value, kMaximum>(columns, rows + r * row_stride, row_stride, width, out + r * strip,
+                                         maximum);
+  });
 }
 
 /// sums[c][strip] += sum_r weights[r][strip] * rows[r][c] for kColumns columns c; kSelect leaves out pairs of
@@ -110,110 +150,108 @@ HWY_INLINE void accumulate_group(const float* HWY_RESTRICT weights, const float*
                                  size_t row_stride, size_t count, float* HWY_RESTRICT sums) {
   const Tag f;
   const size_t n = hn::Lanes(f);
-  Vec a0[kColumns], a1[kColumns], a2[kColumns];
-#pragma GCC unroll 8
+  Vec a0[kColumns], a1[kColumns];
+#pragma GCC unroll 12
   for (size_t c = 0; c < kColumns; ++c) {
-    a0[c] = hn::Load(f, sums + (c * kStripVectors + 0) * n);
-    a1[c] = hn::Load(f, sums + (c * kStripVectors + 1) * n);
-    a2[c] = hn::Load(f, sums + (c * kStripVectors + 2) * n);
+    a0[c] = hn::Load(f, sums + 2 * c * n);
+    a1[c] = hn::Load(f, sums + (2 * c + 1) * n);
   }
   for (size_t r = 0; r < count; ++r) {
-    const Vec w0 = hn::Load(f, weights), w1 = hn::Load(f, weights + n), w2 = hn::Load(f, weights + 2 * n);
+    const Vec w0 = hn::Load(f, weights), w1 = hn::Load(f, weights + n);
     weights += kStripVectors * n;
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (size_t c = 0; c < kColumns; ++c) {
       const Vec y = hn::Set(f, rows[c]);
       if constexpr (kSelect) {
         const Vec zero = hn::Zero(f);
         a0[c] = hn::Add(a0[c], hn::IfThenElseZero(hn::Ne(w0, zero), hn::Mul(w0, y)));
         a1[c] = hn::Add(a1[c], hn::IfThenElseZero(hn::Ne(w1, zero), hn::Mul(w1, y)));
-        a2[c] = hn::Add(a2[c], hn::IfThenElseZero(hn::Ne(w2, zero), hn::Mul(w2, y)));
       } else {
         a0[c] = hn::MulAdd(y, w0, a0[c]);
         a1[c] = hn::MulAdd(y, w1, a1[c]);
-        a2[c] = hn::MulAdd(y, w2, a2[c]);
       }
     }
     rows += row_stride;
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 12
   for (size_t c = 0; c < kColumns; ++c) {
-    hn::Store(a0[c], f, sums + (c * kStripVectors + 0) * n);
-    hn::Store(a1[c], f, sums + (c * kStripVectors + 1) * n);
-    hn::Store(a2[c], f, sums + (c * kStripVectors + 2) * n);
+    hn::Store(a0[c], f, sums + 2 * c * n);
+    hn::Store(a1[c], f, sums + (2 * c + 1) * n);
   }
 }
 
 /// sums[width][strip] += rows[count][width]^T * weights[count][strip].
 template <bool kSelect>
 HWY_NOINLINE void accumulate(const float* weights, const float* rows, size_t row_stride, size_t width,
-                             size_t count, float* sums) {
+                             size_t count, float* sums, Ahead& ahead) {
   const size_t strip = strip_width();
-  size_t c = 0;
-  for (; width - c >= kRowGroup; c += kRowGroup) {
-    accumulate_group<kRowGroup, kSelect>(weights, rows + c, row_stride, count, sums + c * strip);
-  }
-  for (; width - c >= 2; c += 2) {
-    accumulate_group<2, kSelect>(weights, rows + c, row_stride, count, sums + c * strip);
-  }
-  if (c < width) accumulate_group<1, kSelect>(weights, rows + c, row_stride, count, sums + c * strip);
+  in_groups(width, [&](auto group, size_t c) {
+    ahead.step();
+    accumulate_group<group.value, kSelect>(weights, rows + c, row_stride, count, sums + c * strip);
+  });
 }
 
-/// sums[r][vectors] += sum_q weights[r][q] * columns[q][vectors] for kRows rows r and kVectors vectors.
+/// What `outer` adds up: for each of `strips` strips of `queries` queries, weights[row][strip] and
+/// columns[query][column_stride].
+struct OuterTerms {
+  const float* weights;
+  size_t weights_stride;  ///< from one strip's weights to the next one's
+  const float* columns;
+  size_t column_stride;
+  size_t strips;
+  size_t queries;
+};
+
+/// sums[r][kVectors] += sum_q weights[r][q] * columns[q][kVectors] for kRows rows r, over all strips.
 template <size_t kRows, size_t kVectors>
-HWY_INLINE void outer_group(const float* HWY_RESTRICT weights, size_t queries,
-                            const float* HWY_RESTRICT columns, size_t column_stride, float* HWY_RESTRICT sums,
+HWY_INLINE void outer_group(const OuterTerms& terms, size_t row, size_t column, float* HWY_RESTRICT sums,
                             size_t sum_stride) {
   const Tag f;
   const size_t n = hn::Lanes(f), strip = strip_width();
+  constexpr size_t kQuads = (kRows + 3) / 4;
   Vec a[kRows][kVectors];
-#pragma GCC unroll 8
+#pragma GCC unroll 12
   for (size_t r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
+#pragma GCC unroll 2
     for (size_t v = 0; v < kVectors; ++v) a[r][v] = hn::LoadU(f, sums + r * sum_stride + v * n);
   }
-  for (size_t q = 0; q < queries; ++q) {
-    Vec x[kVectors];
+  const float* HWY_RESTRICT columns = terms.columns + column;
+  for (size_t s = 0; s < terms.strips; ++s) {
+    const float* HWY_RESTRICT weights = terms.weights + s * terms.weights_stride + row * strip;
+    const float* quad[kQuads];
 #pragma GCC unroll 4
-    for (size_t v = 0; v < kVectors; ++v) x[v] = hn::LoadU(f, columns + q * column_stride + v * n);
-#pragma GCC unroll 8
-    for (size_t r = 0; r < kRows; ++r) {
-      const Vec y = hn::Set(f, weights[r * strip + q]);
-#pragma GCC unroll 4
-      for (size_t v = 0; v < kVectors; ++v) a[r][v] = hn::MulAdd(y, x[v], a[r][v]);
+    for (size_t g = 0; g < kQuads; ++g) quad[g] = weights + 4 * g * strip;
+    for (size_t q = 0; q < terms.queries; ++q) {
+      Vec x[kVectors];
+#pragma GCC unroll 2
+      for (size_t v = 0; v < kVectors; ++v) x[v] = hn::LoadU(f, columns + v * n);
+      columns += terms.column_stride;
+#pragma GCC unroll 12
+      for (size_t r = 0; r < kRows; ++r) {
+        const Vec y = hn::Set(f, quad[r / 4][(r % 4) * strip + q]);
+#pragma GCC unroll 2
+        for (size_t v = 0; v < kVectors; ++v) a[r][v] = hn::MulAdd(y, x[v], a[r][v]);
+      }
     }
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 12
   for (size_t r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
+#pragma GCC unroll 2
     for (size_t v = 0; v < kVectors; ++v) hn::StoreU(a[r][v], f, sums + r * sum_stride + v * n);
   }
 }
 
-template <size_t kRows>
-HWY_INLINE void outer_rows(const float* weights, size_t queries, const float* columns, size_t padded_width,
-                           float* sums) {
+/// sums[count][sum_stride] += weights * columns, `width` columns wide: a multiple of the vector length.
+[[maybe_unused]] HWY_NOINLINE void outer(const OuterTerms& terms, size_t count, size_t width, float* sums,
+                                         size_t sum_stride, Ahead& ahead) {
   const size_t n = hn::Lanes(Tag());
-  size_t c = 0;
-  for (; padded_width - c >= 3 * n; c += 3 * n) {
-    outer_group<kRows, 3>(weights, queries, columns + c, padded_width, sums + c, padded_width);
-  }
-  for (; c < padded_width; c += n) {
-    outer_group<kRows, 1>(weights, queries, columns + c, padded_width, sums + c, padded_width);
-  }
-}
-
-/// sums[count][padded_width] += weights[count][strip] * columns[queries][padded_width]; padded_width is a
-/// multiple of the vector length.
-[[maybe_unused]] HWY_NOINLINE void outer(const float* weights, size_t count, size_t queries,
-                                         const float* columns, size_t padded_width, float* sums) {
-  const size_t strip = strip_width();
-  size_t r = 0;
-  for (; count - r >= kRowGroup; r += kRowGroup) {
-    outer_rows<kRowGroup>(weights + r * strip, queries, columns, padded_width, sums + r * padded_width);
-  }
-  for (; r < count; ++r)
-    outer_rows<1>(weights + r * strip, queries, columns, padded_width, sums + r * padded_width);
+  in_groups(count, [&](auto group, size_t r) {
+    float* to = sums + r * sum_stride;
+    ahead.step();
+    size_t c = 0;
+    for (; width - c >= 2 * n; c += 2 * n) outer_group<group.value, 2>(terms, r, c, to + c, sum_stride);
+    if (c < width) outer_group<group.value, 1>(terms, r, c, to + c, sum_stride);
+  });
 }
 
 }  // namespace

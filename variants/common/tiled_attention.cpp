@@ -20,9 +20,9 @@ int64_t second_level_cache_bytes() {
 Tiling choose_tiling(const Context& context, const Problem& p) {
   const int64_t by_cache = second_level_cache_bytes() / 4 / (4 * (p.head_dim + p.value_dim));
   const int64_t by_threads = p.batch * p.heads_q * p.seq_q / (4 * context.threads);
-  const int64_t wanted = std::min(
-      {by_cache / kQueryStep * kQueryStep, round_up(by_threads, kQueryStep), round_up(p.seq_q, kQueryStep)});
-  return {std::max(wanted, kQueryStep), kKeyTile};
+  const int64_t longest = std::max({std::min(by_cache, by_threads), kQueryStep});
+  const int64_t blocks = (p.seq_q + longest - 1) / longest;  // of equal length
+  return {round_up((p.seq_q + blocks - 1) / blocks, kQueryStep), kKeyTile};
 }
 
 TiledScratch TiledScratch::take(const Context& context, const Problem& p, const Tiling& tiling,
@@ -81,10 +81,11 @@ Cost tiled_cost(const Problem& p, int64_t key_tile) {
   Cost cost;
   cost.flops_executed = heads * pairs * (p.pass == Pass::fwd ? 2 * (d + dv) : 2 * (3 * d + 2 * dv));
   cost.exps = heads * pairs;
-  const double own = 4 * heads * static_cast<double>(p.batch * p.seq_q) * (d + dv + 1);
+  const auto bytes = static_cast<double>(bytes_of(p.dtype));
+  const double own = heads * static_cast<double>(p.batch * p.seq_q) * (bytes * (d + dv) + 4);
   // K and V are copied once a block, and its strips find the copy in cache: counted at the shortest usual
   // block.
-  const double streamed = 4 * heads * pairs / 192 * (d + dv);
+  const double streamed = bytes * heads * pairs / 192 * (d + dv);
   cost.bytes_moved = p.pass == Pass::fwd ? own + streamed : 2 * own + 3 * streamed;
   cost.time_order = p.mask.none() ? "O(h n^2 d)" : "O(h d tiles)";
   cost.memory_order = "O(n)";

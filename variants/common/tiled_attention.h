@@ -11,8 +11,8 @@
 
 namespace attn {
 
-/// Queries of a block come in strips of 3 vectors: 12, 24 or 48 of them, by instruction set.
-inline constexpr int64_t kQueryStep = 48;
+/// Queries of a block come in strips of 2 vectors: 8, 16 or 32 of them, by instruction set.
+inline constexpr int64_t kQueryStep = 32;
 /// Keys of a tile, unless a block mask asks for another width.
 inline constexpr int64_t kKeyTile = 64;
 

@@ -43,8 +43,9 @@ float dot(const float* x, const float* y, int64_t width) {
 void transpose_padded(const float* rows, int64_t lanes, int64_t width, float* out) {
   const auto strip = static_cast<int64_t>(strip_width());
   for (int64_t s = 0; s < lanes / strip; ++s) {
-    transpose_strip(rows + s * strip * padded_width(width), padded_width(width), width, 1,
-                    out + s * strip * width);
+    transpose(rows + s * strip * padded_width(width), static_cast<size_t>(padded_width(width)),
+              static_cast<size_t>(strip), static_cast<size_t>(width), 1, out + s * strip * width,
+              static_cast<size_t>(strip));
   }
 }
 
@@ -63,12 +64,12 @@ void load_gradients(const TiledCall& call, const QueryBlock& block, const Backwa
   for (int64_t r = 0; r < block.count; ++r) {
     if (lse[r] == -kInfinity) continue;
     const int64_t i = block.first + r;
-    const float* d_o = args.d_o.row<float>(block.b, i, block.h);
-    const float* q = rotated_row(call, call.q, block.b, i, block.h, i + p.offset(), memory.block.rows);
-    std::copy_n(q, p.head_dim, memory.q_rows + r * wq);
-    std::copy_n(d_o, p.value_dim, memory.d_o_rows + r * wo);
+    float *d_o = memory.d_o_rows + r * wo, *o = memory.block.rows;
+    read_rotated(call, call.q, block.b, i, block.h, i + p.offset(), memory.q_rows + r * wq);
+    load_row(p.dtype, row_at(args.d_o, p.dtype, block.b, i, block.h), p.value_dim, d_o);
+    load_row(p.dtype, row_at(args.o, p.dtype, block.b, i, block.h), p.value_dim, o);
     memory.lse[r] = lse[r] * kLog2E;
-    memory.mean[r] = dot(d_o, args.o.row<float>(block.b, i, block.h), p.value_dim);
+    memory.mean[r] = dot(d_o, o, p.value_dim);
   }
   transpose_padded(memory.d_o_rows, lanes, p.value_dim, memory.d_o);
 }
@@ -123,25 +124,26 @@ float* bias_sums(const TiledCall& call, const BackwardTask& task, int64_t h) {
   return call.scratch.bias_sums + row * call.scratch.bias.padded_width();
 }
 
+/// Consecutive strips with their P and dS, waiting for dV += P^T dO and dK += dS^T Q.
+struct Run {
+  int64_t first = 0;  ///< strip
+  int64_t count = 0;
+};
+
+/// P and dS of one strip, into place `slot` of scores and d_scores, and what follows from them for dQ and tables.
 void visit_strip(const TiledCall& call, const QueryBlock& block, const BackwardTask& task, int64_t s,
-                 const KeyTile& keys, const BackwardMemory& memory) {
-  const TileKind kind = strip_kind(call, block, s, keys);
-  if (kind == TileKind::empty) return;
+                 const KeyTile& keys, bool partial, int64_t slot, const BackwardMemory& all, Ahead& ahead) {
   const Problem& p = call.p;
-  const bool partial = kind == TileKind::partial;
+  BackwardMemory memory = all;
+  memory.block.scores += slot * call.tiling.key_tile * call.strip;
+  memory.d_scores += slot * call.tiling.key_tile * call.strip;
   const int64_t i0 = block.first + s * call.strip;
-  const auto strip = static_cast<size_t>(call.strip);
   const auto d = static_cast<size_t>(p.head_dim), dv = static_cast<size_t>(p.value_dim);
   make_logits<false>(call, block, s, keys, partial, memory.block, nullptr,
-                     p.softcap != 0 ? memory.cap_slope : nullptr);
+                     p.softcap != 0 ? memory.cap_slope : nullptr, ahead);
   product<false>(memory.d_o + s * call.strip * p.value_dim, memory.block.values, dv, dv, keys.rows(),
-                 memory.d_scores, nullptr);
+                 memory.d_scores, nullptr, ahead);
   make_gradient_scores(call, i0, s, keys, partial, memory);
-
-  const auto wq = static_cast<size_t>(padded_width(p.head_dim)),
-             wo = static_cast<size_t>(padded_width(p.value_dim));
-  outer(memory.block.scores, keys.rows(), strip, memory.d_o_rows + static_cast<size_t>(s) * strip * wo, wo,
-        task.gradients.d_v + static_cast<size_t>(keys.j0) * wo);
   if (p.position.shaw_values()) {
     add_by_distance(call, i0, keys, memory.block.scores, memory.histogram + s * call.skewed_size());
   }
@@ -149,18 +151,47 @@ void visit_strip(const TiledCall& call, const QueryBlock& block, const BackwardT
     add_bias_gradient(call, i0, keys, memory.d_scores,
                       bias_sums(call, task, block.h) + call.scratch.bias.zero());
   }
-  if (p.softcap != 0) multiply_elements(memory.cap_slope, keys.rows() * strip, memory.d_scores);
-  outer(memory.d_scores, keys.rows(), strip, memory.q_rows + static_cast<size_t>(s) * strip * wq, wq,
-        task.gradients.d_k + static_cast<size_t>(keys.j0) * wq);
+  if (p.softcap != 0) {
+    multiply_elements(memory.cap_slope, keys.rows() * static_cast<size_t>(call.strip), memory.d_scores);
+  }
   if (p.position.shaw()) {
     add_by_distance(call, i0, keys, memory.d_scores, memory.d_score_sums + s * call.skewed_size());
   }
   float* d_q = memory.d_q + s * call.strip * p.head_dim;
   if (partial && !keys.finite) {
-    accumulate<true>(memory.d_scores, memory.block.keys, d, d, keys.rows(), d_q);
+    accumulate<true>(memory.d_scores, memory.block.keys, d, d, keys.rows(), d_q, ahead);
   } else {
-    accumulate<false>(memory.d_scores, memory.block.keys, d, d, keys.rows(), d_q);
+    accumulate<false>(memory.d_scores, memory.block.keys, d, d, keys.rows(), d_q, ahead);
   }
+}
+
+/// dV and dK of the tile from the run's strips, which starts over.
+void finish_run(const TiledCall& call, const BackwardTask& task, const KeyTile& keys,
+                const BackwardMemory& memory, Run& run, Ahead& ahead) {
+  const auto strip = static_cast<size_t>(call.strip), strips = static_cast<size_t>(run.count);
+  const size_t first = static_cast<size_t>(run.first) * strip, j0 = static_cast<size_t>(keys.j0);
+  const size_t stride = static_cast<size_t>(call.tiling.key_tile) * strip;
+  const auto wq = static_cast<size_t>(padded_width(call.p.head_dim)),
+             wo = static_cast<size_t>(padded_width(call.p.value_dim));
+  outer({memory.block.scores, stride, memory.d_o_rows + first * wo, wo, strips, strip}, keys.rows(), wo,
+        task.gradients.d_v + j0 * wo, wo, ahead);
+  outer({memory.d_scores, stride, memory.q_rows + first * wq, wq, strips, strip}, keys.rows(), wq,
+        task.gradients.d_k + j0 * wq, wq, ahead);
+  run.count = 0;
+}
+
+void visit_tile(const TiledCall& call, const QueryBlock& block, const BackwardTask& task, const KeyTile& keys,
+                const BackwardMemory& memory, Ahead& ahead) {
+  Run run;
+  for (int64_t s = 0; s < block.strips(call.strip); ++s) {
+    const TileKind kind = strip_kind(call, block, s, keys);
+    const bool empty = kind == TileKind::empty, full = run.count * call.strip == kOuterQueries;
+    if (run.count > 0 && (empty || full)) finish_run(call, task, keys, memory, run, ahead);
+    if (empty) continue;
+    if (run.count == 0) run.first = s;
+    visit_strip(call, block, task, s, keys, kind == TileKind::partial, run.count++, memory, ahead);
+  }
+  if (run.count > 0) finish_run(call, task, keys, memory, run, ahead);
 }
 
 /// What the Shaw terms add to dQ and to the gradients of their tables.
@@ -171,27 +202,34 @@ void add_shaw_gradients(const TiledCall& call, const QueryBlock& block, const Ba
   const auto d = static_cast<size_t>(p.head_dim);
   const auto wq = static_cast<size_t>(padded_width(p.head_dim)),
              wo = static_cast<size_t>(padded_width(p.value_dim));
+  Ahead nothing;
   for (int64_t s = 0; s < block.strips(call.strip); ++s) {
     const size_t first = static_cast<size_t>(s) * strip;
     unskew(call, memory.d_score_sums + s * call.skewed_size(), memory.block.table);
-    accumulate<false>(memory.block.table, call.tables.shaw_key, d, d, rows, memory.d_q + first * d);
-    outer(memory.block.table, rows, strip, memory.q_rows + first * wq, wq, task.tables.d_key);
+    accumulate<false>(memory.block.table, call.tables.shaw_key, d, d, rows, memory.d_q + first * d, nothing);
+    outer({memory.block.table, 0, memory.q_rows + first * wq, wq, 1, strip}, rows, wq, task.tables.d_key, wq,
+          nothing);
     if (!p.position.shaw_values()) continue;
     unskew(call, memory.histogram + s * call.skewed_size(), memory.block.table);
-    outer(memory.block.table, rows, strip, memory.d_o_rows + first * wo, wo, task.tables.d_value);
+    outer({memory.block.table, 0, memory.d_o_rows + first * wo, wo, 1, strip}, rows, wo, task.tables.d_value, wo,
+          nothing);
   }
 }
 
 void store_d_q(const TiledCall& call, const QueryBlock& block, const Backward& args,
                const BackwardMemory& memory) {
-  const int64_t strip = call.strip, width = call.p.head_dim;
-  const auto tau = static_cast<float>(call.p.softmax_scale());
-  for (int64_t r = 0; r < block.count; ++r) {
-    const float* column = memory.d_q + r / strip * strip * width + r % strip;
-    float* row = args.d_q.row<float>(block.b, block.first + r, block.h);
-    for (int64_t c = 0; c < width; ++c) row[c] = column[c * strip] * tau;
-    if (!call.scratch.rope.empty())
-      call.scratch.rope.rotate(row, row, block.first + r + call.p.offset(), true);
+  const Problem& p = call.p;
+  const int64_t strip = call.strip, width = p.head_dim;
+  HWY_ALIGN float tau[kQueryStep];
+  std::fill_n(tau, strip, static_cast<float>(p.softmax_scale()));
+  for (int64_t s = 0; s < block.strips(strip); ++s) {
+    untranspose_strip(memory.d_q + s * strip * width, static_cast<size_t>(width), tau, memory.block.rows);
+    for (int64_t r = s * strip; r < std::min((s + 1) * strip, block.count); ++r) {
+      const int64_t i = block.first + r;
+      float* row = memory.block.rows + r % strip * width;
+      if (!call.scratch.rope.empty()) rotate_row(call.scratch.rope, i + p.offset(), -1, row);
+      store_row(p.dtype, row, width, row_at(args.d_q, p.dtype, block.b, i, block.h));
+    }
   }
 }
 
@@ -216,7 +254,8 @@ void backward_block(const TiledCall& call, const QueryBlock& block, const Backwa
   const int32_t* tiles = tiles_of(call, block, found, count);
   for (int64_t t = 0; t < count; ++t) {
     const KeyTile keys = load_tile(call, block, tiles[t], block_partial(call, block, tiles[t]), memory.block);
-    for (int64_t s = 0; s < strips; ++s) visit_strip(call, block, task, s, keys, memory);
+    Ahead ahead = t + 1 < count ? read_ahead(call, block, tiles[t + 1]) : Ahead();
+    visit_tile(call, block, task, keys, memory, ahead);
   }
   if (p.position.shaw()) add_shaw_gradients(call, block, task, memory);
   store_d_q(call, block, args, memory);
@@ -251,23 +290,29 @@ void run_task(const TiledCall& call, const BackwardTask& task, const Backward& a
   }
 }
 
-/// dK and dV of one key/value head: the sums of its `splits` tasks, beginning with `first`.
-void store_head(const TiledCall& call, const BackwardTask& first, const Backward& args) {
+/// sums[width] = the rows of `splits` accumulators, added in order, times `factor`.
+void add_splits(const TiledCall& call, const float* first, int64_t splits, int64_t width, float factor,
+                float* HWY_RESTRICT sums) {
+  for (int64_t c = 0; c < width; ++c) sums[c] = first[c] * factor;
+  for (int64_t split = 1; split < splits; ++split) {
+    const float* HWY_RESTRICT from = first + split * call.scratch.floats_per_gradient;
+    for (int64_t c = 0; c < width; ++c) sums[c] += from[c] * factor;
+  }
+}
+
+/// dK and dV of keys [j0, j1) of one key/value head: the sums of its `splits` tasks, beginning with `first`.
+/// `buffer` [larger of head_dim and value_dim].
+void store_keys(const TiledCall& call, const BackwardTask& first, int64_t j0, int64_t j1, const Backward& args,
+                float* buffer) {
   const Problem& p = call.p;
   const auto tau = static_cast<float>(p.softmax_scale());
   const int64_t wq = padded_width(p.head_dim), wo = padded_width(p.value_dim);
-  for (int64_t j = 0; j < p.seq_kv; ++j) {
-    float* d_k = args.d_k.row<float>(first.b, j, first.g);
-    float* d_v = args.d_v.row<float>(first.b, j, first.g);
-    std::fill_n(d_k, p.head_dim, 0.0f);
-    std::fill_n(d_v, p.value_dim, 0.0f);
-    for (int64_t split = 0; split < first.splits; ++split) {
-      const float* from_k = first.gradients.d_k + split * call.scratch.floats_per_gradient + j * wq;
-      const float* from_v = first.gradients.d_v + split * call.scratch.floats_per_gradient + j * wo;
-      for (int64_t c = 0; c < p.head_dim; ++c) d_k[c] += from_k[c] * tau;
-      for (int64_t c = 0; c < p.value_dim; ++c) d_v[c] += from_v[c];
-    }
-    if (!call.scratch.rope.empty()) call.scratch.rope.rotate(d_k, d_k, j, true);
+  for (int64_t j = j0; j < j1; ++j) {
+    add_splits(call, first.gradients.d_k + j * wq, first.splits, p.head_dim, tau, buffer);
+    if (!call.scratch.rope.empty()) rotate_row(call.scratch.rope, j, -1, buffer);
+    store_row(p.dtype, buffer, p.head_dim, row_at(args.d_k, p.dtype, first.b, j, first.g));
+    add_splits(call, first.gradients.d_v + j * wo, first.splits, p.value_dim, 1, buffer);
+    store_row(p.dtype, buffer, p.value_dim, row_at(args.d_v, p.dtype, first.b, j, first.g));
   }
 }
 
@@ -304,16 +349,21 @@ void backward_all(const Context& context, const Problem& p, const Backward& args
                   const TileLists& lists, const TiledScratch& scratch) {
   const TiledCall call{p, tiling, lists, scratch, args.q, args.k, args.v, args.tables};
   const int64_t splits = backward_splits(context, p), heads = p.batch * p.heads_kv, tasks = heads * splits;
+  const auto buffer = [&] { return scratch.blocks + omp_get_thread_num() * scratch.floats_per_block; };
 #pragma omp parallel for num_threads(context.threads) schedule(dynamic)
   for (int64_t index = 0; index < tasks; ++index) {
     const BackwardTask task = make_task(call, index, splits, splits > 1 ? index : omp_get_thread_num());
     run_task(call, task, args);
-    if (splits == 1) store_head(call, task, args);
+    if (splits == 1) store_keys(call, task, 0, p.seq_kv, args, buffer());
   }
   if (splits > 1) {
+    constexpr int64_t kChunk = 256;  // keys
+    const int64_t chunks = (p.seq_kv + kChunk - 1) / kChunk;
 #pragma omp parallel for num_threads(context.threads) schedule(static)
-    for (int64_t head = 0; head < heads; ++head) {
-      store_head(call, make_task(call, head * splits, splits, head * splits), args);
+    for (int64_t piece = 0; piece < heads * chunks; ++piece) {
+      const int64_t head = piece / chunks, j0 = piece % chunks * kChunk;
+      const BackwardTask first = make_task(call, head * splits, splits, head * splits);
+      store_keys(call, first, j0, std::min(j0 + kChunk, p.seq_kv), args, buffer());
     }
   }
   store_tables(call, tasks, splits, args);

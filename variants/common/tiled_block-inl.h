@@ -13,8 +13,8 @@
 #include <limits>
 #include <numbers>
 
-#include "variants/common/simd_tile-inl.h"
 #include "variants/common/tiled_memory.h"
+#include "variants/common/tiled_rows-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace attn {
@@ -65,51 +65,36 @@ struct TiledCall {
   int64_t skewed_size() const { return (2 * p.position.clip + strip) * strip; }
 };
 
-/// The row of `tensor`, rotated where the problem rotates. `buffer` [head_dim].
-HWY_INLINE const float* rotated_row(const TiledCall& call, const ConstTensor& tensor, int64_t b, int64_t i,
-                                    int64_t h, int64_t position, float* buffer) {
-  const float* row = tensor.row<float>(b, i, h);
-  if (call.scratch.rope.empty()) return row;
-  call.scratch.rope.rotate(row, buffer, position);
-  return buffer;
-}
-
-/// Starts reading a row that is needed soon: rows of a head are far apart, and no hardware prefetcher follows
-/// them.
-HWY_INLINE void prefetch_row(const float* row, int64_t width) {
-  for (int64_t c = 0; c < width; c += 16) __builtin_prefetch(row + c);
-}
-
-/// out[width][strip] = the strip's rows [strip][row_stride] times `factor`, transposed.
-HWY_INLINE void transpose_strip(const float* HWY_RESTRICT rows, int64_t row_stride, int64_t width,
-                                float factor, float* HWY_RESTRICT out) {
-  const Tag f;
-  const size_t n = hn::Lanes(f), strip = strip_width();
-  const auto steps = hn::Mul(hn::Iota(IntTag(), 0), hn::Set(IntTag(), static_cast<int32_t>(row_stride)));
-  for (size_t lane = 0; lane < strip; lane += n) {
-    const float* from = rows + lane * static_cast<size_t>(row_stride);
-    for (size_t c = 0; c < static_cast<size_t>(width); ++c) {
-      hn::Store(hn::Mul(hn::GatherIndex(f, from + c, steps), hn::Set(f, factor)), f, out + c * strip + lane);
-    }
-  }
+/// out[width] = the row (b, i, h) as float32, rotated where the problem rotates.
+HWY_INLINE void read_rotated(const TiledCall& call, const ConstTensor& tensor, int64_t b, int64_t i, int64_t h,
+                             int64_t position, float* out) {
+  load_row(call.p.dtype, row_at(tensor, call.p.dtype, b, i, h), call.p.head_dim, out);
+  if (!call.scratch.rope.empty()) rotate_row(call.scratch.rope, position, 1, out);
 }
 
 /// Queries of the block, transposed, rotated and scaled; lanes past the end are zero.
 inline void load_queries(const TiledCall& call, const QueryBlock& block, const BlockMemory& memory) {
-  const int64_t width = call.p.head_dim, strip = call.strip;
-  for (int64_t s = 0; s < block.strips(strip); ++s) {
-    for (int64_t lane = 0; lane < strip; ++lane) {
-      const int64_t i = block.first + s * strip + lane;
-      float* row = memory.rows + lane * width;
-      if (s * strip + lane >= block.count) {
-        std::fill_n(row, width, 0.0f);
-        continue;
+  const Problem& p = call.p;
+  const auto width = static_cast<size_t>(p.head_dim), strip = static_cast<size_t>(call.strip);
+  const bool as_they_are = p.dtype == Dtype::f32 && call.scratch.rope.empty();
+  for (int64_t s = 0; s < block.strips(call.strip); ++s) {
+    const int64_t first = block.first + s * call.strip;
+    const float* rows = memory.rows;
+    size_t stride = width;
+    if (as_they_are && first + call.strip <= block.first + block.count) {
+      rows = call.q.row<float>(block.b, first, block.h);
+      stride = static_cast<size_t>(call.q.seq_stride);
+    } else {
+      for (int64_t lane = 0; lane < call.strip; ++lane) {
+        float* row = memory.rows + lane * p.head_dim;
+        if (first + lane >= block.first + block.count) {
+          std::fill_n(row, p.head_dim, 0.0f);
+        } else {
+          read_rotated(call, call.q, block.b, first + lane, block.h, first + lane + p.offset(), row);
+        }
       }
-      if (s * strip + lane + 8 < block.count) prefetch_row(call.q.row<float>(block.b, i + 8, block.h), width);
-      const float* from = rotated_row(call, call.q, block.b, i, block.h, i + call.p.offset(), row);
-      if (from != row) std::memcpy(row, from, sizeof(float) * static_cast<size_t>(width));
     }
-    transpose_strip(memory.rows, width, width, call.query_scale(), memory.q + s * strip * width);
+    transpose(rows, stride, strip, width, call.query_scale(), memory.q + s * call.strip * p.head_dim, strip);
   }
 }
 
@@ -143,9 +128,28 @@ HWY_INLINE bool all_finite(const float* values, int64_t count) {
   return true;
 }
 
-/// Copies keys and values of the tile into contiguous rows, keys rotated. Rows that no query of this batch
-/// entry may see become zero. `partial` asks whether all is finite: a pair that is masked must not meet a
-/// NaN.
+/// Keys and values of a tile, to be read ahead during the products of the tile before.
+inline Ahead read_ahead(const TiledCall& call, const QueryBlock& block, int64_t tile) {
+  const Problem& p = call.p;
+  const auto bytes = static_cast<int64_t>(bytes_of(p.dtype));
+  const int64_t j0 = tile * call.tiling.key_tile, rows = std::min(call.tiling.key_tile, p.seq_kv - j0);
+  const int64_t groups = (call.tiling.key_tile + p.value_dim) / static_cast<int64_t>(kRowGroup);
+  const auto first = [&](const ConstTensor& tensor) {
+    return static_cast<const char*>(row_at(tensor, p.dtype, block.b, j0, block.g));
+  };
+  return {first(call.k),
+          first(call.v),
+          call.k.seq_stride * bytes,
+          call.v.seq_stride * bytes,
+          p.head_dim * bytes,
+          p.value_dim * bytes,
+          rows,
+          std::max(block.strips(call.strip) * groups, int64_t{1})};
+}
+
+/// Copies keys and values of the tile into contiguous float32 rows, keys rotated. Rows that no query of this
+/// batch entry may see become zero. `partial` asks whether all is finite: a pair that is masked must not meet
+/// a NaN.
 inline KeyTile load_tile(const TiledCall& call, const QueryBlock& block, int64_t tile, bool partial,
                          const BlockMemory& memory) {
   const Problem& p = call.p;
@@ -160,18 +164,8 @@ inline KeyTile load_tile(const TiledCall& call, const QueryBlock& block, int64_t
       std::fill_n(value, p.value_dim, 0.0f);
       continue;
     }
-    if (j + 4 < p.seq_kv) {
-      prefetch_row(call.k.row<float>(block.b, j + 4, block.g), p.head_dim);
-      prefetch_row(call.v.row<float>(block.b, j + 4, block.g), p.value_dim);
-    }
-    if (call.scratch.rope.empty()) {
-      std::memcpy(key, call.k.row<float>(block.b, j, block.g),
-                  sizeof(float) * static_cast<size_t>(p.head_dim));
-    } else {
-      call.scratch.rope.rotate(call.k.row<float>(block.b, j, block.g), key, j);
-    }
-    std::memcpy(value, call.v.row<float>(block.b, j, block.g),
-                sizeof(float) * static_cast<size_t>(p.value_dim));
+    read_rotated(call, call.k, block.b, j, block.g, j, key);
+    load_row(p.dtype, row_at(call.v, p.dtype, block.b, j, block.g), p.value_dim, value);
   }
   if (partial) {
     const int64_t rows = keys.j1 - keys.j0;
@@ -212,9 +206,10 @@ HWY_INLINE int64_t skewed_row(const TiledCall& call, int64_t i0, int64_t j) {
 inline void make_skewed(const TiledCall& call, const QueryBlock& block, const float* columns,
                         const float* rows, int64_t width, const BlockMemory& memory, float* skewed) {
   const auto w = static_cast<size_t>(width);
+  Ahead nothing;
   for (int64_t s = 0; s < block.strips(call.strip); ++s) {
     product<false>(columns + s * call.strip * width, rows, w, w,
-                   static_cast<size_t>(call.p.position.shaw_rows()), memory.table, nullptr);
+                   static_cast<size_t>(call.p.position.shaw_rows()), memory.table, nullptr, nothing);
     skew(call, memory.table, skewed + s * call.skewed_size());
   }
 }
@@ -267,14 +262,15 @@ class StripMask {
 /// [strip] if given; writes 1 - tanh^2 to `cap_slope` if given.
 template <bool kMaximum>
 inline void make_logits(const TiledCall& call, const QueryBlock& block, int64_t s, const KeyTile& keys,
-                        bool partial, const BlockMemory& memory, float* maximum, float* cap_slope) {
+                        bool partial, const BlockMemory& memory, float* maximum, float* cap_slope,
+                        Ahead& ahead) {
   const Problem& p = call.p;
   const auto width = static_cast<size_t>(p.head_dim);
   const float* queries = memory.q + s * call.strip * p.head_dim;
   const bool plain = !partial && !p.position.shaw() && call.scratch.bias.empty() && p.softcap == 0;
   if (plain)
-    return product<kMaximum>(queries, memory.keys, width, width, keys.rows(), memory.scores, maximum);
-  product<false>(queries, memory.keys, width, width, keys.rows(), memory.scores, nullptr);
+    return product<kMaximum>(queries, memory.keys, width, width, keys.rows(), memory.scores, maximum, ahead);
+  product<false>(queries, memory.keys, width, width, keys.rows(), memory.scores, nullptr, ahead);
 
   const Tag f;
   const size_t n = hn::Lanes(f);

@@ -75,21 +75,21 @@ HWY_NOINLINE void exponentiate(const TiledCall& call, const ForwardMemory& memor
 }
 
 void visit_strip(const TiledCall& call, const QueryBlock& block, int64_t s, const KeyTile& keys,
-                 const ForwardMemory& memory) {
+                 const ForwardMemory& memory, Ahead& ahead) {
   const TileKind kind = strip_kind(call, block, s, keys);
   if (kind == TileKind::empty) return;
   const bool partial = kind == TileKind::partial;
   HWY_ALIGN float tile_maximum[kQueryStep];
   std::fill_n(tile_maximum, call.strip, -kInfinity);
-  make_logits<true>(call, block, s, keys, partial, memory.block, tile_maximum, nullptr);
+  make_logits<true>(call, block, s, keys, partial, memory.block, tile_maximum, nullptr, ahead);
   raise_maximum(call, memory, s, tile_maximum);
   exponentiate(call, memory, s, keys.rows());
   const auto width = static_cast<size_t>(call.p.value_dim);
   float* o = memory.o + s * call.strip * call.p.value_dim;
   if (partial && !keys.finite) {
-    accumulate<true>(memory.block.scores, memory.block.values, width, width, keys.rows(), o);
+    accumulate<true>(memory.block.scores, memory.block.values, width, width, keys.rows(), o, ahead);
   } else {
-    accumulate<false>(memory.block.scores, memory.block.values, width, width, keys.rows(), o);
+    accumulate<false>(memory.block.scores, memory.block.values, width, width, keys.rows(), o, ahead);
   }
   if (call.p.position.shaw_values()) {
     add_by_distance(call, block.first + s * call.strip, keys, memory.block.scores,
@@ -99,26 +99,13 @@ void visit_strip(const TiledCall& call, const QueryBlock& block, int64_t s, cons
 
 /// O += sum over distances of P times the Shaw value of the distance.
 void add_shaw_values(const TiledCall& call, const QueryBlock& block, const ForwardMemory& memory) {
+  Ahead nothing;
   const auto width = static_cast<size_t>(call.p.value_dim);
   for (int64_t s = 0; s < block.strips(call.strip); ++s) {
     unskew(call, memory.histogram + s * call.skewed_size(), memory.block.table);
     accumulate<false>(memory.block.table, call.tables.shaw_value, width, width,
                       static_cast<size_t>(call.p.position.shaw_rows()),
-                      memory.o + s * call.strip * call.p.value_dim);
-  }
-}
-
-/// rows[strip][width] = columns[width][strip] times the factor of the lane. Written once per block, so left
-/// to the compiler: eight rows at a time keep the lines they share in cache.
-void untranspose_strip(const float* HWY_RESTRICT columns, int64_t width, const float* HWY_RESTRICT factors,
-                       float* HWY_RESTRICT rows) {
-  const auto strip = static_cast<int64_t>(strip_width());
-  for (int64_t first = 0; first < strip; first += 4) {
-    for (int64_t c = 0; c < width; ++c) {
-      for (int64_t lane = first; lane < first + 4; ++lane) {
-        rows[lane * width + c] = columns[c * strip + lane] * factors[lane];
-      }
-    }
+                      memory.o + s * call.strip * call.p.value_dim, nothing);
   }
 }
 
@@ -132,10 +119,10 @@ void store_block(const TiledCall& call, const QueryBlock& block, const Forward& 
       const float sum = memory.sum[s * strip + lane];
       inverse[lane] = sum == 0 ? 0.0f : 1 / sum;
     }
-    untranspose_strip(memory.o + s * strip * width, width, inverse, memory.block.rows);
+    untranspose_strip(memory.o + s * strip * width, static_cast<size_t>(width), inverse, memory.block.rows);
     for (int64_t r = s * strip; r < std::min((s + 1) * strip, block.count); ++r) {
-      std::memcpy(args.o.row<float>(block.b, block.first + r, block.h), memory.block.rows + r % strip * width,
-                  sizeof(float) * static_cast<size_t>(width));
+      store_row(call.p.dtype, memory.block.rows + r % strip * width, width,
+                row_at(args.o, call.p.dtype, block.b, block.first + r, block.h));
       lse[r] = memory.sum[r] == 0 ? -kInfinity : memory.maximum[r] * kLn2 + std::log(memory.sum[r]);
     }
   }
@@ -145,7 +132,7 @@ void forward_block(const TiledCall& call, const QueryBlock& block, const Forward
   const int thread = omp_get_thread_num();
   Carver carver(call.scratch.blocks + thread * call.scratch.floats_per_block);
   const ForwardMemory memory = ForwardMemory::carve(carver, call.p, call.tiling);
-  const int64_t lanes = block.strips(call.strip) * call.strip;
+  const int64_t strips = block.strips(call.strip), lanes = strips * call.strip;
   load_queries(call, block, memory.block);
   std::fill_n(memory.o, lanes * call.p.value_dim, 0.0f);
   std::fill_n(memory.maximum, lanes, -kInfinity);
@@ -162,7 +149,8 @@ void forward_block(const TiledCall& call, const QueryBlock& block, const Forward
   const int32_t* tiles = tiles_of(call, block, found, count);
   for (int64_t t = 0; t < count; ++t) {
     const KeyTile keys = load_tile(call, block, tiles[t], block_partial(call, block, tiles[t]), memory.block);
-    for (int64_t s = 0; s < block.strips(call.strip); ++s) visit_strip(call, block, s, keys, memory);
+    Ahead ahead = t + 1 < count ? read_ahead(call, block, tiles[t + 1]) : Ahead();
+    for (int64_t s = 0; s < strips; ++s) visit_strip(call, block, s, keys, memory, ahead);
   }
   if (call.p.position.shaw_values()) add_shaw_values(call, block, memory);
   store_block(call, block, args, memory);

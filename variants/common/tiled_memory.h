@@ -25,6 +25,10 @@ class Carver {
   int64_t used_ = 0;
 };
 
+/// Strips whose dK and dV are added up together hold this many queries: the sums are loaded and stored once for
+/// all of them.
+inline constexpr int64_t kOuterQueries = 128;
+
 /// Widths of rows that kernels read in whole vectors.
 inline int64_t padded_width(int64_t width) { return round_up(width, 16); }
 /// Rows of a Shaw term skewed to (key, query): row r holds distance r - clip - lane (see skew()).
@@ -33,7 +37,7 @@ inline int64_t skew_rows(const Problem& p) { return 2 * p.position.clip + kQuery
 /// What both passes keep of a block of queries and of the tile at hand.
 struct BlockMemory {
   float* q;        // [strips][head_dim][strip] scaled, rotated
-  float* scores;   // [key_tile][strip], then P
+  float* scores;   // [key_tile][strip], then P; backward: of kOuterQueries queries, strip by strip
   float* keys;     // [key_tile][head_dim]
   float* values;   // [key_tile][value_dim]
   float* visible;  // [strip] 1 where the block mask shows the row
@@ -45,7 +49,7 @@ struct BlockMemory {
     const bool shaw = p.position.shaw();
     BlockMemory m;
     m.q = carver.take(t.query_block * p.head_dim);
-    m.scores = carver.take(t.key_tile * kQueryStep);
+    m.scores = carver.take(t.key_tile * (p.pass == Pass::fwd ? kQueryStep : kOuterQueries));
     m.keys = carver.take(t.key_tile * p.head_dim);
     m.values = carver.take(t.key_tile * p.value_dim);
     m.visible = carver.take(kQueryStep);
@@ -82,7 +86,7 @@ struct BackwardMemory {
   float* d_o_rows;       // [query_block][padded value_dim]
   float* lse;            // [query_block] in powers of two; +inf where nothing is visible
   float* mean;           // [query_block] D = dO.O
-  float* d_scores;       // [key_tile][strip]
+  float* d_scores;       // as block.scores
   float* cap_slope;      // [key_tile][strip] 1 - (S / c)^2
   float* skewed_values;  // [strips][skew rows][strip] dO.aV
   float* d_score_sums;   // [strips][skew rows][strip] dS by distance
@@ -98,7 +102,7 @@ struct BackwardMemory {
     m.d_o_rows = carver.take(t.query_block * padded_width(p.value_dim));
     m.lse = carver.take(t.query_block);
     m.mean = carver.take(t.query_block);
-    m.d_scores = carver.take(t.key_tile * kQueryStep);
+    m.d_scores = carver.take(t.key_tile * kOuterQueries);
     m.cap_slope = carver.take(p.softcap != 0 ? t.key_tile * kQueryStep : 0);
     m.skewed_values = carver.take(p.position.shaw_values() ? skewed : 0);
     m.d_score_sums = carver.take(p.position.shaw() ? skewed : 0);

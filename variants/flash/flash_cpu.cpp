@@ -1,4 +1,4 @@
-// Flash attention on the CPU, float32, forward and backward.
+// Flash attention on the CPU, forward and backward; float32, bf16 and f16 tensors, float32 arithmetic.
 //
 // Online softmax over tiles: a block of queries of one head stays in cache while all key tiles of its band
 // stream past (variants/common/tiled_attention.h has the arithmetic). Tiles that the mask empties are
@@ -20,10 +20,7 @@ class FlashCpu final : public Variant {
                  .tags = {"fused", "simd"},
                  .citation = "Dao et al. 2022; Dao 2023"}) {}
 
-  Support supports(const Problem& p) const override {
-    if (p.dtype != Dtype::f32) return {"float32 only"};
-    return {};
-  }
+  Support supports(const Problem&) const override { return {}; }
 
   void plan(const Context& context, const Problem& p, Workspace& workspace) const override {
     TiledScratch::take(context, p, choose_tiling(context, p), workspace);
