@@ -29,7 +29,7 @@ def options_of(text):
 
 
 def test_the_commands():
-    assert set(COMMANDS) >= {"list", "check", "eval", "sweep", "fit", "report", "env", "gbench"}
+    assert set(COMMANDS) >= {"list", "check", "eval", "sweep", "fit", "report", "env", "roofs", "gbench"}
     assert attnbench() == attnbench("--help") == attnbench("help")
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", attnbench("--version"))
 
@@ -61,7 +61,7 @@ def test_a_missing_description_would_be_noticed():
     *([command, "--nonsense"] for command in COMMANDS),
     *([command, "left", "over"] for command in COMMANDS),
     ["list", "--format", "xml"], ["list", "--variants", "("], ["list", "--variants", "no such variant"],
-    ["env", "--format", "xml"],
+    ["env", "--format", "xml"], ["roofs", "--format", "xml"], ["roofs", "--threads", "0"], ["roofs", "--threads", "many"],
     ["check", "--problem", "nq=0"], ["check", "--problem", "hq=3,hk=2"], ["check", "--fill", "nonsense"],
     ["check", "--variants", "no such variant"], ["check", "--threads", "0"], ["check", "--seed", "-1"],
     ["sweep", "--preset", "nonsense"], ["sweep", "--n", "0"], ["sweep", "--n", "8:4"], ["sweep", "--n", "1:1e18:1"],
@@ -103,6 +103,18 @@ def test_list_by_expression():
 def test_env():
     assert json.loads(attnbench("env", "--format", "json"))
     assert attnbench("env").strip()
+
+
+def test_roofs():
+    roofs = json.loads(attnbench("roofs", "--format", "json", "--threads", "1"))
+    levels = set(roofs["by_threads"][0]["level_bytes"])
+    assert roofs["by_threads"][0]["threads"] == 1 and "DRAM" in levels
+    for entry in roofs["by_threads"]:
+        assert entry["fma_f32_flops_per_s"] > 0 and entry["exp_f32_per_s"] > 0
+        for name in ("level_bytes", "read_bytes_per_s", "copy_bytes_per_s"):
+            assert set(entry[name]) == levels and all(value > 0 for value in entry[name].values())
+    table = attnbench("roofs")
+    assert all(f"read {level}" in table and f"copy {level}" in table for level in levels)
 
 
 def test_check_of_one_problem():

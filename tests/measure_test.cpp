@@ -310,11 +310,3 @@ TEST_CASE("the environment has every part, absent ones as null") {
   }
   CHECK(environment["gpu"].is_null() == !device_missing(Device::cuda).empty());
 }
-
-TEST_CASE("roofs are positive and cover the threads asked for") {
-  const Roofs roofs = measure_roofs({1});
-  CHECK(roofs.fma_f32_flops_per_s.at(1) > 1e8);
-  CHECK(roofs.copy_bytes_per_s.at(1) > 1e7);
-  CHECK(roofs.fma_f32_flops_per_s.count(available_threads()) == 1);
-  CHECK(!roofs.target.empty());
-}

@@ -12,6 +12,7 @@
 #include "harness/campaign/row.h"
 #include "harness/campaign/supervisor.h"
 #include "harness/measure/environment.h"
+#include "harness/measure/roofs.h"
 #include "harness/results/append_file.h"
 
 namespace attn {

@@ -7,7 +7,7 @@
 #include "harness/campaign/campaign.h"
 #include "harness/campaign/forecast.h"
 #include "harness/campaign/progress.h"
-#include "harness/measure/environment.h"
+#include "harness/measure/roofs.h"
 #include "harness/run/binding.h"
 
 namespace attn {
@@ -40,8 +40,9 @@ void print_row(const PlanPoint& point, const Variant& variant, const CampaignOpt
   }
   const size_t bytes = shared_bytes(point.problem) + variant_bytes(variant, point.problem, point.threads);
   const bool too_large = bytes > options.memory_limit_bytes;
-  const double call_s = seconds_at_roof(variant, point.problem, roofs.fma_f32_flops_per_s.at(point.threads),
-                                        roofs.copy_bytes_per_s.at(point.threads));
+  const ThreadRoofs& measured = roofs.by_threads.at(point.threads);
+  const double call_s = seconds_at_roof(variant, point.problem, measured.fma_f32_flops_per_s,
+                                        measured.levels.back().copy_bytes_per_s);
   line(human_bytes(static_cast<double>(bytes)), human_time(call_s), too_large ? "  out of memory" : "");
   ++(too_large ? totals.refused : totals.runs);
   if (too_large) return;

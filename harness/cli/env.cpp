@@ -13,7 +13,6 @@ namespace {
 
 struct EnvArguments {
   std::string format = "text";
-  bool roofs = false;
 };
 
 /// `a.b.c   value` lines, arrays by number.
@@ -26,8 +25,7 @@ void print_lines(const nlohmann::json& json, const std::string& path) {
 }
 
 void run_env(const EnvArguments& arguments) {
-  nlohmann::json environment = describe_environment();
-  if (arguments.roofs) environment["roofs"] = to_json(measure_roofs({}));
+  const nlohmann::json environment = describe_environment();
   if (arguments.format == "json") return fmt::print("{}\n", environment.dump(2));
   print_lines(environment, "");
 }
@@ -39,9 +37,6 @@ void add_env(CLI::App& app, int&) {
   command->add_option("--format", arguments->format, "How to print: text or json. Default: text.")
       ->type_name("FORMAT")
       ->check(CLI::IsMember({"text", "json"}));
-  command->add_flag(
-      "--roofs", arguments->roofs,
-      "Also measure the roofs: float32 multiply-add rate and copy bandwidth, for 1 and for all threads.");
   command->callback([arguments] { run_env(*arguments); });
 }
 

@@ -2,23 +2,19 @@
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
-#include <hwloc.h>
 #include <omp.h>
 #include <sched.h>
 #include <sys/utsname.h>
-#include <unistd.h>
 
-#include <algorithm>
 #include <ctime>
 #include <fstream>
-#include <set>
 #include <sstream>
 
 #include "attn_build_info.h"
 #include "attn_commit.h"
 #include "harness/measure/clock.h"
 #include "harness/measure/memory.h"
-#include "harness/measure/roofs.h"
+#include "harness/measure/topology.h"
 #include "harness/run/device.h"
 
 namespace attn {
@@ -47,43 +43,27 @@ std::string keyed_line(const char* path, const std::string& key) {
   return "";
 }
 
-struct Topology {
-  hwloc_topology_t handle = nullptr;
-  Topology() {
-    hwloc_topology_init(&handle);
-    if (hwloc_topology_load(handle) != 0) throw std::runtime_error("hwloc cannot read the topology");
+json describe_caches(const std::vector<Cache>& caches) {
+  json list = json::array();
+  for (const Cache& cache : caches) {
+    list.push_back({{"level", cache.level},
+                    {"bytes", cache.bytes},
+                    {"line_bytes", cache.line_bytes},
+                    {"count", cache.count}});
   }
-  Topology(const Topology&) = delete;
-  ~Topology() { hwloc_topology_destroy(handle); }
-  int count(hwloc_obj_type_t type) const { return hwloc_get_nbobjs_by_type(handle, type); }
-};
-
-json describe_caches(const Topology& topology) {
-  json caches = json::array();
-  const std::pair<hwloc_obj_type_t, const char*> levels[] = {
-      {HWLOC_OBJ_L1CACHE, "L1d"}, {HWLOC_OBJ_L2CACHE, "L2"}, {HWLOC_OBJ_L3CACHE, "L3"}};
-  for (const auto& [type, name] : levels) {
-    const int count = topology.count(type);
-    if (count <= 0) continue;
-    const auto* cache = hwloc_get_obj_by_type(topology.handle, type, 0);
-    caches.push_back({{"level", name},
-                      {"bytes", cache->attr->cache.size},
-                      {"line_bytes", cache->attr->cache.linesize},
-                      {"count", count}});
-  }
-  return caches;
+  return list;
 }
 
 json describe_cpu() {
-  const Topology topology;
+  const Topology topology = read_topology();
   const std::string cpufreq = "/sys/devices/system/cpu/cpu0/cpufreq/";
   const auto clock = core_clock_hz();
   return {{"model", cpu_model()},
-          {"sockets", topology.count(HWLOC_OBJ_PACKAGE)},
-          {"cores", topology.count(HWLOC_OBJ_CORE)},
-          {"hardware_threads", topology.count(HWLOC_OBJ_PU)},
+          {"sockets", topology.sockets},
+          {"cores", topology.cores},
+          {"hardware_threads", topology.hardware_threads},
           {"usable_threads", available_threads()},
-          {"caches", describe_caches(topology)},
+          {"caches", describe_caches(topology.caches)},
           {"frequency_governor", text_or_null(first_line(cpufreq + "scaling_governor"))},
           {"frequency_driver", text_or_null(first_line(cpufreq + "scaling_driver"))},
           {"clock_hz", clock ? json(*clock) : json(nullptr)},
@@ -127,28 +107,6 @@ json describe_libraries() {
 
 }  // namespace
 
-Roofs measure_roofs(std::vector<int> threads) {
-  std::set<int> counts(threads.begin(), threads.end());
-  counts.insert({1, available_threads()});
-  Roofs roofs;
-  roofs.target = fma_target();
-  for (int count : counts) {
-    roofs.fma_f32_flops_per_s[count] = fma_peak_flops_per_s(count);
-    roofs.copy_bytes_per_s[count] = copy_bandwidth_bytes_per_s(count);
-  }
-  return roofs;
-}
-
-json to_json(const Roofs& roofs) {
-  json by_threads = json::array();
-  for (const auto& [threads, flops] : roofs.fma_f32_flops_per_s) {
-    by_threads.push_back({{"threads", threads},
-                          {"fma_f32_flops_per_s", flops},
-                          {"copy_bytes_per_s", roofs.copy_bytes_per_s.at(threads)}});
-  }
-  return {{"target", roofs.target}, {"by_threads", by_threads}};
-}
-
 int available_threads() {
   cpu_set_t set;
   CPU_ZERO(&set);
@@ -160,7 +118,7 @@ json describe_environment() {
   utsname kernel{};
   uname(&kernel);
   return {{"cpu", describe_cpu()},
-          {"memory_bytes", static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE)},
+          {"memory_bytes", machine_memory_bytes()},
           {"memory_available_bytes", available_memory_bytes()},
           {"gpu", describe_gpu()},
           {"system", text_or_null(system_name())},

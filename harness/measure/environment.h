@@ -1,22 +1,10 @@
 #pragma once
 // Where and with what a campaign was measured: environment.json.
 
-#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <vector>
 
 namespace attn {
-
-/// Measured roofs by number of threads.
-struct Roofs {
-  std::string target;  ///< Highway's instruction set
-  std::map<int, double> fma_f32_flops_per_s;
-  std::map<int, double> copy_bytes_per_s;
-};
-/// For 1 thread, all threads, and the numbers given.
-Roofs measure_roofs(std::vector<int> threads);
-nlohmann::json to_json(const Roofs& roofs);
 
 /// CPUs this process may run on.
 int available_threads();

@@ -1,6 +1,7 @@
 #include "harness/measure/memory.h"
 
 #include <malloc.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
@@ -55,6 +56,10 @@ bool reset_peak_resident() {
 }
 
 std::optional<int64_t> peak_resident_bytes() { return proc_bytes("/proc/self/status", "VmHWM:"); }
+
+int64_t machine_memory_bytes() {
+  return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);
+}
 
 int64_t available_memory_bytes() {
   int64_t room = proc_bytes("/proc/meminfo", "MemAvailable:").value_or(std::numeric_limits<int64_t>::max());

@@ -12,6 +12,8 @@ std::optional<int64_t> resident_bytes();
 bool reset_peak_resident();
 /// Largest resident bytes since the last reset (VmHWM).
 std::optional<int64_t> peak_resident_bytes();
+/// Physical memory of the machine.
+int64_t machine_memory_bytes();
 /// Memory a new process can use: MemAvailable, or what a control group (v1 or v2) leaves of its limit if that
 /// is less.
 int64_t available_memory_bytes();

@@ -1,132 +1,222 @@
-// Roofs: FMA peak and copy bandwidth.
-// FMA: 12 independent accumulators per thread, enough for 2 units of latency 4 to 5 (10 chains), few enough
-// for 16 registers. The multiplier is just below 1 and the addend tiny, so values stay finite and normal.
-// Copy: each thread copies its own part of an array of 64 MiB, first touched by that thread; 2 bytes of
-// traffic are counted per byte copied, as STREAM does (write-allocate traffic is not counted).
+#include "harness/measure/roofs.h"
 
-#undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "harness/measure/roofs.cpp"
-#include <hwy/foreach_target.h>
-// after foreach_target
-#include <hwy/highway.h>
-
-HWY_BEFORE_NAMESPACE();
-namespace attn {
-namespace HWY_NAMESPACE {
-
-namespace hn = hwy::HWY_NAMESPACE;
-
-/// Runs `steps` rounds of 12 multiply-adds; returns FLOPs done, and a value that depends on all of them in
-/// `sink`.
-HWY_ATTR double multiply_add_rounds(int64_t steps, float* sink) {
-  const hn::ScalableTag<float> d;
-  const auto factor = hn::Set(d, 0.999999f), addend = hn::Set(d, 1e-6f);
-  auto a0 = hn::Iota(d, 0.f), a1 = hn::Iota(d, 1.f), a2 = hn::Iota(d, 2.f), a3 = hn::Iota(d, 3.f);
-  auto a4 = hn::Iota(d, 4.f), a5 = hn::Iota(d, 5.f), a6 = hn::Iota(d, 6.f), a7 = hn::Iota(d, 7.f);
-  auto a8 = hn::Iota(d, 8.f), a9 = hn::Iota(d, 9.f), a10 = hn::Iota(d, 10.f), a11 = hn::Iota(d, 11.f);
-  for (int64_t step = 0; step < steps; ++step) {
-    a0 = hn::MulAdd(a0, factor, addend);
-    a1 = hn::MulAdd(a1, factor, addend);
-    a2 = hn::MulAdd(a2, factor, addend);
-    a3 = hn::MulAdd(a3, factor, addend);
-    a4 = hn::MulAdd(a4, factor, addend);
-    a5 = hn::MulAdd(a5, factor, addend);
-    a6 = hn::MulAdd(a6, factor, addend);
-    a7 = hn::MulAdd(a7, factor, addend);
-    a8 = hn::MulAdd(a8, factor, addend);
-    a9 = hn::MulAdd(a9, factor, addend);
-    a10 = hn::MulAdd(a10, factor, addend);
-    a11 = hn::MulAdd(a11, factor, addend);
-  }
-  const auto low = hn::Add(hn::Add(hn::Add(a0, a1), hn::Add(a2, a3)), hn::Add(a4, a5));
-  const auto high = hn::Add(hn::Add(hn::Add(a6, a7), hn::Add(a8, a9)), hn::Add(a10, a11));
-  *sink = hn::GetLane(hn::SumOfLanes(d, hn::Add(low, high)));
-  return 2.0 * 12 * static_cast<double>(hn::Lanes(d)) * static_cast<double>(steps);
-}
-
-const char* target_name() { return hwy::TargetName(HWY_TARGET); }
-
-}  // namespace HWY_NAMESPACE
-}  // namespace attn
-HWY_AFTER_NAMESPACE();
-
-#if HWY_ONCE
 #include <omp.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <memory>
-#include <vector>
+#include <new>
+#include <set>
+#include <utility>
 
-#include "harness/measure/roofs.h"
+#include "harness/measure/environment.h"
+#include "harness/measure/memory.h"
+#include "harness/measure/roof_kernels.h"
+#include "harness/measure/roof_levels.h"
 
 namespace attn {
 namespace {
 
-HWY_EXPORT(multiply_add_rounds);
-HWY_EXPORT(target_name);
+constexpr double kTrial_s = 8e-3;  // long against the clock and a barrier, short against interruptions
+constexpr int kRounds = 10, kFewestTrials = 3;
+constexpr double kLongest_s = 0.1;  // where one pass takes longer than a trial
 
-constexpr int kTrials = 12;
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+double now_s() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-/// FLOP/s of one trial of `steps` rounds on every thread.
-double fma_trial(int threads, int64_t steps) {
-  std::vector<float> sinks(static_cast<size_t>(threads) * 64);  // a cache line or more apart
-  double flops = 0;
-  const auto start = std::chrono::steady_clock::now();
-#pragma omp parallel num_threads(threads) reduction(+ : flops)
-  flops += HWY_DYNAMIC_DISPATCH(multiply_add_rounds)(steps,
-                                                     &sinks[static_cast<size_t>(omp_get_thread_num()) * 64]);
-  return flops / seconds_since(start);
-}
-
-struct Free {
-  void operator()(std::byte* memory) const { std::free(memory); }
+struct Trial {
+  double amount;      ///< of all threads
+  double seconds;     ///< from the first thread's start to the last one's end
+  double shortest_s;  ///< a thread's own time
 };
+
+/// Does something `repeats` times on one thread; returns how much it did.
+using Work = std::function<double(size_t thread, int64_t repeats, float* sink)>;
+
+Trial run_trial(int threads, int64_t repeats, const Work& work) {
+  constexpr size_t kApart = 64;  // floats: sinks share no cache line
+  std::vector<float> sinks(static_cast<size_t>(threads) * kApart);
+  double amount = 0, first_start = 1e300, last_end = 0, shortest_s = 1e300;
+#pragma omp parallel num_threads(threads) reduction(+ : amount) reduction(max : last_end) \
+    reduction(min : first_start, shortest_s)
+  {
+    const auto thread = static_cast<size_t>(omp_get_thread_num());
+    float* const sink = &sinks[thread * kApart];
+    if (repeats > 1) work(thread, 1, sink);  // fills the caches
+#pragma omp barrier                          // waking the threads is no part of the work
+    first_start = now_s();
+    amount = work(thread, repeats, sink);
+    last_end = now_s();
+    shortest_s = last_end - first_start;
+  }
+  return {amount, last_end - first_start, shortest_s};
+}
+
+/// The largest amount per second of several trials.
+class Roof {
+ public:
+  Roof(int threads, Work work) : threads_(threads), work_(std::move(work)) {}
+
+  void try_once() {
+    for (;;) {
+      const Trial trial = run_trial(threads_, repeats_, work_);
+      // Judged by one thread's own time: where others use the machine, waiting would pass for work.
+      if (trial.shortest_s >= kTrial_s / 2) return record(trial);
+      const double growth = std::clamp(kTrial_s / std::max(trial.shortest_s, 1e-9), 2.0, 1000.0);
+      repeats_ = static_cast<int64_t>(static_cast<double>(repeats_) * growth);
+    }
+  }
+  bool settled() const { return trials_ >= kFewestTrials && spent_s_ >= kLongest_s; }
+  double best() const { return best_; }
+
+ private:
+  void record(const Trial& trial) {
+    best_ = std::max(best_, trial.amount / trial.seconds);
+    spent_s_ += trial.seconds;
+    ++trials_;
+  }
+
+  int threads_;
+  Work work_;
+  int64_t repeats_ = 1;
+  int trials_ = 0;
+  double spent_s_ = 0, best_ = 0;
+};
+
+/// Memory with a part for each thread, touched by that thread.
+class Arena {
+ public:
+  Arena(int threads, size_t part_bytes)
+      : part_bytes_(part_bytes),
+        memory_(static_cast<std::byte*>(
+            std::aligned_alloc(kReadGranule, static_cast<size_t>(threads) * part_bytes))) {
+    if (!memory_) throw std::bad_alloc();
+    run_trial(threads, 1, [&](size_t thread, int64_t, float*) {
+      std::memset(part(thread), 1, part_bytes_);
+      return 0.0;
+    });
+  }
+  std::byte* part(size_t thread) const { return memory_.get() + thread * part_bytes_; }
+
+ private:
+  struct Free {
+    void operator()(std::byte* memory) const { std::free(memory); }
+  };
+  size_t part_bytes_;
+  std::unique_ptr<std::byte[], Free> memory_;
+};
+
+Work reads_of(const Arena& arena, size_t bytes) {
+  return [&arena, bytes](size_t thread, int64_t repeats, float* sink) {
+    return run_reads(arena.part(thread), bytes, repeats, sink);
+  };
+}
+
+/// From one half of the part to the other.
+Work copies_of(const Arena& arena, size_t bytes) {
+  return [&arena, bytes](size_t thread, int64_t repeats, float*) {
+    std::byte* const begin = arena.part(thread);
+    for (int64_t repeat = 0; repeat < repeats; ++repeat) std::memcpy(begin + bytes / 2, begin, bytes / 2);
+    return static_cast<double>(bytes) * static_cast<double>(repeats);
+  };
+}
+
+size_t largest_part(const std::vector<RoofLevel>& levels) {
+  int64_t bytes = 0;
+  for (const RoofLevel& level : levels) bytes = std::max(bytes, level.bytes_of_thread);
+  return static_cast<size_t>(bytes);
+}
+
+ThreadRoofs measure_with(int threads, const std::vector<RoofLevel>& levels) {
+  const Arena arena(threads, largest_part(levels));
+  Roof fma(threads, [](size_t, int64_t repeats, float* sink) { return run_multiply_adds(repeats, sink); });
+  Roof exp(threads, [](size_t, int64_t repeats, float* sink) { return run_exponentials(repeats, sink); });
+  std::vector<Roof> reads, copies;
+  for (const RoofLevel& level : levels) {
+    const auto bytes = static_cast<size_t>(level.bytes_of_thread);
+    reads.emplace_back(threads, reads_of(arena, bytes));
+    copies.emplace_back(threads, copies_of(arena, bytes));
+  }
+  std::vector<Roof*> all = {&fma, &exp};
+  for (Roof& roof : reads) all.push_back(&roof);
+  for (Roof& roof : copies) all.push_back(&roof);
+  for (int round = 0; round < kRounds; ++round) {
+    for (Roof* roof : all) {
+      if (!roof->settled()) roof->try_once();
+    }
+  }
+  ThreadRoofs roofs{fma.best(), exp.best(), {}};
+  for (size_t k = 0; k < levels.size(); ++k) {
+    roofs.levels.push_back(
+        {levels[k].name, static_cast<double>(levels[k].bytes), reads[k].best(), copies[k].best()});
+  }
+  return roofs;
+}
 
 }  // namespace
 
-double fma_peak_flops_per_s(int threads) {
-  constexpr int64_t kSteps = 2'000'000;  // about 10 ms
-  double best = 0;
-  for (int trial = 0; trial < kTrials; ++trial) best = std::max(best, fma_trial(threads, kSteps));
-  return best;
-}
-
-double copy_bandwidth_bytes_per_s(int threads) {
-  constexpr size_t kBytes = size_t{64} << 20;
-  const std::unique_ptr<std::byte[], Free> from(static_cast<std::byte*>(std::malloc(kBytes)));
-  const std::unique_ptr<std::byte[], Free> to(static_cast<std::byte*>(std::malloc(kBytes)));
-  if (!from || !to) throw std::bad_alloc();
-  const size_t part = kBytes / static_cast<size_t>(threads);
-  double best = 0;
-  for (int trial = -1; trial < kTrials; ++trial) {  // trial -1 touches the pages
-    const auto start = std::chrono::steady_clock::now();
-#pragma omp parallel num_threads(threads)
-    {
-      const size_t begin = static_cast<size_t>(omp_get_thread_num()) * part;
-      if (trial < 0) {
-        std::memset(from.get() + begin, 1, part);
-        std::memset(to.get() + begin, 2, part);
-      } else {
-        std::memcpy(to.get() + begin, from.get() + begin, part);
-      }
-    }
-    const double bytes = 2.0 * static_cast<double>(part) * threads;
-    if (trial >= 0) best = std::max(best, bytes / seconds_since(start));
+RoofLimits Roofs::limits(int threads) const {
+  const auto found = by_threads.find(threads);
+  if (found == by_threads.end()) return {};
+  RoofLimits limits{found->second.fma_f32_flops_per_s, found->second.exp_f32_per_s, {}};
+  for (const LevelRoof& level : found->second.levels) {
+    limits.levels.push_back({level.bytes, level.read_bytes_per_s});
   }
-  return best;
+  return limits;
 }
 
-std::string fma_target() {
-  fma_trial(1, 1);  // the first dispatch chooses
-  return HWY_DYNAMIC_DISPATCH(target_name)();
+Roofs measure_roofs(const std::vector<int>& threads) {
+  std::set<int> counts(threads.begin(), threads.end());
+  counts.insert({1, available_threads()});
+  const std::vector<Cache> caches = read_topology().caches;
+  Roofs roofs;
+  roofs.target = simd_target();
+  for (int count : counts) {
+    roofs.by_threads[count] =
+        measure_with(count, roof_levels(caches, machine_memory_bytes(), available_memory_bytes(), count));
+  }
+  return roofs;
+}
+
+nlohmann::json to_json(const Roofs& roofs) {
+  nlohmann::json by_threads = nlohmann::json::array();
+  for (const auto& [threads, measured] : roofs.by_threads) {
+    nlohmann::json bytes, read, copy;
+    for (const LevelRoof& level : measured.levels) {
+      bytes[level.level] = level.bytes;
+      read[level.level] = level.read_bytes_per_s;
+      copy[level.level] = level.copy_bytes_per_s;
+    }
+    by_threads.push_back({{"threads", threads},
+                          {"fma_f32_flops_per_s", measured.fma_f32_flops_per_s},
+                          {"exp_f32_per_s", measured.exp_f32_per_s},
+                          {"level_bytes", bytes},
+                          {"read_bytes_per_s", read},
+                          {"copy_bytes_per_s", copy}});
+  }
+  return {{"target", roofs.target}, {"by_threads", by_threads}};
+}
+
+Roofs roofs_from_json(const nlohmann::json& json) {
+  Roofs roofs;
+  json.at("target").get_to(roofs.target);
+  for (const auto& entry : json.at("by_threads")) {
+    ThreadRoofs& measured = roofs.by_threads[entry.at("threads").get<int>()];
+    entry.at("fma_f32_flops_per_s").get_to(measured.fma_f32_flops_per_s);
+    entry.at("exp_f32_per_s").get_to(measured.exp_f32_per_s);
+    for (const auto& [level, bytes] : entry.at("level_bytes").items()) {
+      measured.levels.push_back({level, bytes.get<double>(),
+                                 entry.at("read_bytes_per_s").at(level).get<double>(),
+                                 entry.at("copy_bytes_per_s").at(level).get<double>()});
+    }
+    std::sort(measured.levels.begin(), measured.levels.end(),
+              [](const LevelRoof& a, const LevelRoof& b) { return a.bytes < b.bytes; });
+  }
+  return roofs;
 }
 
 }  // namespace attn
-#endif  // HWY_ONCE

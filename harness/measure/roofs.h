@@ -1,15 +1,47 @@
 #pragma once
 // Measured limits of this machine: the figures that achieved rates are held against.
+//
+// Everything is the best of several trials of some milliseconds with all threads at work: a limit is what the
+// machine can do, not what it does while others use it. The trials of different roofs take turns, so that a
+// disturbance spoils a few trials of each and not all of one. Each thread walks over memory of its own, first
+// touched by itself. Copying counts the bytes read plus those written, as STREAM does (without write-allocate
+// traffic).
 
+#include <map>
+#include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
+
+#include "harness/measure/roof_limits.h"
 
 namespace attn {
 
-/// FLOP/s of independent float32 fused multiply-adds in registers (2 FLOPs each), best of several runs.
-double fma_peak_flops_per_s(int threads);
-/// Bytes per second (read plus written) of copying arrays far larger than the caches, best of several runs.
-double copy_bandwidth_bytes_per_s(int threads);
-/// Instruction set the multiply-adds ran with, as Highway names it.
-std::string fma_target();
+struct LevelRoof {
+  std::string level;  ///< L1, L2, L3 or DRAM
+  double bytes = 0;   ///< that the threads' share of it holds
+  double read_bytes_per_s = 0;
+  double copy_bytes_per_s = 0;
+};
+
+struct ThreadRoofs {
+  double fma_f32_flops_per_s = 0;  ///< 2 FLOPs per multiply-add
+  double exp_f32_per_s = 0;        ///< of the kernels' own exponential
+  std::vector<LevelRoof> levels;   ///< smallest first; caches the machine lacks are absent
+};
+
+struct Roofs {
+  std::string target;  ///< Highway's instruction set
+  std::map<int, ThreadRoofs> by_threads;
+
+  /// Zeros where that number of threads was not measured.
+  RoofLimits limits(int threads) const;
+};
+
+/// For 1 thread, all threads, and the numbers given; about a second for each.
+Roofs measure_roofs(const std::vector<int>& threads);
+
+/// As environment.json holds them.
+nlohmann::json to_json(const Roofs& roofs);
+Roofs roofs_from_json(const nlohmann::json& json);
 
 }  // namespace attn
