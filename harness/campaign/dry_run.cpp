@@ -40,10 +40,10 @@ void print_row(const PlanPoint& point, const Variant& variant, const CampaignOpt
   }
   const size_t bytes = shared_bytes(point.problem) + variant_bytes(variant, point.problem, point.threads);
   const bool too_large = bytes > options.memory_limit_bytes;
-  const ThreadRoofs& measured = roofs.by_threads.at(point.threads);
-  const double call_s = seconds_at_roof(variant, point.problem, measured.fma_f32_flops_per_s,
-                                        measured.levels.back().copy_bytes_per_s);
-  line(human_bytes(static_cast<double>(bytes)), human_time(call_s), too_large ? "  out of memory" : "");
+  const auto least_s = seconds_at_roof(variant, point.problem, point.threads, roofs.limits(point.threads));
+  const double call_s = least_s.value_or(0);
+  line(human_bytes(static_cast<double>(bytes)), least_s ? human_time(call_s) : "-",
+       too_large ? "  out of memory" : "");
   ++(too_large ? totals.refused : totals.runs);
   if (too_large) return;
   totals.low_s += std::min(options.budget_s, kUsualSamples * call_s) + kOtherRuns * call_s;

@@ -34,10 +34,15 @@ size_t variant_bytes(const Variant& variant, const Problem& problem, int threads
   return operand_bytes(problem) + workspace + 2 * 4 * result_elements(problem);
 }
 
-double seconds_at_roof(const Variant& variant, const Problem& problem, double flops_per_s,
-                       double bytes_per_s) {
+std::optional<double> seconds_at_roof(const Variant& variant, const Problem& problem, int threads,
+                                      const RoofLimits& roofs) {
+  if (variant.info().device != Device::cpu) return std::nullopt;
   const Cost cost = cost_of(variant, problem);
-  return std::max(cost.flops_executed / flops_per_s, cost.bytes_moved / bytes_per_s);
+  const size_t held = operand_bytes(problem) + planned_workspace_bytes(variant, problem, threads);
+  const auto limit =
+      limit_of({cost.flops_executed, cost.exps, cost.bytes_moved, static_cast<double>(held)}, roofs);
+  if (!limit) return std::nullopt;
+  return limit->time_s;
 }
 
 }  // namespace attn

@@ -1,6 +1,9 @@
 #pragma once
 // What a (point, variant) will need, before anything is allocated.
 
+#include <optional>
+
+#include "harness/measure/roof_limits.h"
 #include "harness/variant.h"
 
 namespace attn {
@@ -10,8 +13,9 @@ size_t shared_bytes(const Problem& problem);
 /// What a variant adds: operands and planned workspace; for a backward also that of its own forward,
 /// whichever is larger, and the copies of outputs that are compared.
 size_t variant_bytes(const Variant& variant, const Problem& problem, int threads);
-/// Least seconds of one call at the roofs: declared FLOPs or declared bytes, whichever takes longer.
-double seconds_at_roof(const Variant& variant, const Problem& problem, double flops_per_s,
-                       double bytes_per_s);
+/// Least seconds of one call at the roofs: declared FLOPs, exponentials or bytes, whichever takes longest,
+/// with operands and workspace held. Nothing for a GPU: the roofs are the CPU's.
+std::optional<double> seconds_at_roof(const Variant& variant, const Problem& problem, int threads,
+                                      const RoofLimits& roofs);
 
 }  // namespace attn
