@@ -1,4 +1,4 @@
-"""Achieved FLOP/s and their share of the measured roof."""
+"""Achieved FLOP/s, and the time at the measured roof over the time taken."""
 
 from matplotlib.ticker import PercentFormatter
 
@@ -6,8 +6,9 @@ from common import X_LABEL, main, split_settings
 from panels import drawn_variants, legend_handles, log_y, make_grid, power_of_two_ticks, settings_on
 
 TITLE = "Achieved FLOP/s"
-CAPTION = ("Top: useful floating-point operations per second, masked pairs not counted (column flops_per_s). Bottom: their share of the roof measured on "
-           "the same machine (column roof_fraction).")
+CAPTION = ("Top: useful floating-point operations per second, masked pairs not counted (column flops_per_s). Bottom: the "
+           "least time by the roofs measured on the same machine (multiply-adds, exponentials or memory, whichever takes "
+           "longest) over the measured time (columns roof_fraction and bound).")
 COLUMNS = 3
 
 

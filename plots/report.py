@@ -18,7 +18,7 @@ from common import Campaign, save, set_style
 
 SCRIPTS = ["time_vs_n", "crossover_map", "memory_vs_n", "time_vs_d", "time_vs_h", "flops", "error_vs_n", "agreement"]
 RESULT_COLUMNS = ["variant", "status", "mask", "position", "pass", "seq_q", "seq_kv", "heads_q", "d_head", "time_s_median", "time_s_ci_low", "time_s_ci_high", "samples",
-                  "ratio_to_baseline", "flops_per_s", "roof_fraction", "memory_operands_bytes",
+                  "ratio_to_baseline", "flops_per_s", "roof_fraction", "bound", "memory_operands_bytes",
                   "memory_workspace_peak_bytes", "memory_process_peak_bytes", "error_rel_l2", "error_bound", "threads",
                   "problem"]
 FIT_COLUMNS = ["axis", "quantity", "variant", "exponent", "exponent_ci_low", "exponent_ci_high", "analytic_exponent",

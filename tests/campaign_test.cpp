@@ -180,8 +180,10 @@ TEST_CASE("job and outcome survive the wire") {
           .variants = {"a", "b"},
           .threads = 3,
           .seed = 7,
-          .budget_s = 0.1};
+          .budget_s = 0.1,
+          .roofs = {1e11, 5e9, {{65536, 4e11}, {0.1, 1.0 / 3}}}};
   CHECK(Job::parse(job.to_text()).to_text() == job.to_text());
+  CHECK(Job::parse(job.to_text()).roofs.levels.at(1).read_bytes_per_s == 1.0 / 3);
   Outcome outcome;
   outcome.row.variant = "a\"b";
   outcome.row.reason = "bytes \xff that are no text";

@@ -33,6 +33,8 @@ ResultRow example_row() {
   row.time_s_median = 1.0 / 3;
   row.time_s_min = 5e-324;
   row.samples = 12;
+  row.roof_fraction = 0.75;
+  row.bound = "memory";
   row.error_rel_l2 = 1e-7;
   row.deterministic = "yes";
   row.seed = 42;
@@ -64,6 +66,8 @@ TEST_CASE("a row read back is the row written, bit for bit") {
   CHECK(rows[0].time_s_min == row.time_s_min);
   CHECK(rows[0].samples == row.samples);
   CHECK(!rows[0].ratio_to_baseline);
+  CHECK(rows[0].roof_fraction == 0.75);
+  CHECK(rows[0].bound == "memory");
   CHECK(rows[0].status == Status::ok);
 }
 

@@ -3,6 +3,7 @@
 #include "harness/measure/roofs.h"
 #include "harness/measure/environment.h"
 #include "harness/measure/roof_levels.h"
+#include "harness/run/theory.h"
 #include "tests/catch.h"
 
 using namespace attn;
@@ -48,6 +49,12 @@ TEST_CASE("there is no limit where a roof is unknown") {
   CHECK(!limit_of({.flops = 1}, {.fma_flops_per_s = 1, .exps_per_s = 1}));
   CHECK(!limit_of({.flops = 1}, {.fma_flops_per_s = 1, .levels = {{1, 1}}}));
   CHECK(!limit_of({.flops = 1}, {.exps_per_s = 1, .levels = {{1, 1}}}));
+}
+
+TEST_CASE("useful exponentials: one per visible pair and query head, whatever the pass") {
+  CHECK(useful_exps(Problem::parse("b=2,hq=4,hk=2,nq=8,nk=16,d=4")) == 2 * 4 * 8 * 16);
+  CHECK(useful_exps(Problem::parse("hq=3,nq=8,d=4,mask=causal")) == 3 * 36);
+  CHECK(useful_exps(Problem::parse("hq=3,nq=8,d=4,mask=causal,pass=bwd")) == 3 * 36);
 }
 
 TEST_CASE("levels: shares of the caches, main memory last") {

@@ -110,6 +110,7 @@ std::string exact_columns(ResultRow row) {
         &row.ratio_ci_low, &row.ratio_ci_high, &row.flops_per_s, &row.roof_fraction, &row.clock_hz_mean}) {
     number->reset();
   }
+  row.bound.clear();
   row.samples.reset();
   row.rounds.reset();
   row.memory_process_peak_bytes.reset();
@@ -156,7 +157,11 @@ TEST_CASE("a sweep writes its files, and every sample belongs to a row") {
     INFO(row.variant << " " << row.problem << " " << row.reason);
     CHECK(row.status == (row.heads_q == 3 ? Status::skipped : Status::ok));
     CHECK(row.time_s_median.has_value() == (row.status == Status::ok));
+    CHECK(row.roof_fraction.has_value() == (row.status == Status::ok));
+    CHECK(row.bound.empty() == (row.status != Status::ok));
     if (row.status != Status::ok) continue;
+    CHECK(*row.roof_fraction > 0);
+    CHECK(std::set<std::string>{"compute", "exp", "memory"}.count(row.bound) == 1);
     CHECK(row.deterministic == "yes");
     CHECK(*row.error_bound <= 1);
     CHECK(row.ratio_to_baseline.has_value());
@@ -167,6 +172,7 @@ TEST_CASE("a sweep writes its files, and every sample belongs to a row") {
   check_samples(out);
   const auto environment = nlohmann::json::parse(read_text(out + "/environment.json"));
   CHECK(!environment["end"].is_null());
+  CHECK(environment["roofs"]["by_threads"][0]["read_bytes_per_s"]["DRAM"].get<double>() > 0);
   CHECK(environment["command_line"].get<std::string>().find("16:64:x2") != std::string::npos);
   CHECK(read_text(out + "/plan.csv").find(rows[0].point) != std::string::npos);
 }

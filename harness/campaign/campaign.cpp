@@ -48,9 +48,10 @@ class EnvironmentFile {
     }
     // All rows of a folder are held against the same roofs.
     const json roofs = content_.is_object() ? content_.value("roofs", json()) : json();
+    roofs_ = roofs.is_object() ? roofs_from_json(roofs) : measure_roofs(thread_counts(plan));
     content_ = describe_environment();
     content_["schema"] = kSchemaVersion;
-    content_["roofs"] = roofs.is_object() ? roofs : to_json(measure_roofs(thread_counts(plan)));
+    content_["roofs"] = to_json(roofs_);
     sessions.push_back({{"command_line", command_line},
                         {"start", timestamp()},
                         {"end", nullptr},
@@ -60,13 +61,7 @@ class EnvironmentFile {
     write();
   }
 
-  /// FLOP/s of the measured roof; 0 where that number of threads was not measured.
-  double fma_peak(int threads) const {
-    for (const json& roof : content_["roofs"]["by_threads"]) {
-      if (roof["threads"] == threads) return roof["fma_f32_flops_per_s"];
-    }
-    return 0;
-  }
+  const Roofs& roofs() const { return roofs_; }
 
   void close() {
     content_["sessions"].back()["end"] = timestamp();
@@ -83,6 +78,7 @@ class EnvironmentFile {
 
   std::string path_;
   json content_;
+  Roofs roofs_;
 };
 
 class CampaignRun {
@@ -131,7 +127,7 @@ class CampaignRun {
             .seed = options_.seed,
             .budget_s = options_.budget_s,
             .memory_limit_bytes = options_.memory_limit_bytes,
-            .fma_peak_flops_per_s = environment.fma_peak(point.threads)};
+            .roofs = environment.roofs().limits(point.threads)};
     for (const Variant* variant : point.variants) {
       if (!finished_.count({point.id, variant->info().name})) job.variants.push_back(variant->info().name);
     }

@@ -15,6 +15,7 @@
 #include "harness/oracle/oracle.h"
 #include "harness/registry.h"
 #include "harness/run/binding.h"
+#include "harness/run/theory.h"
 
 namespace attn {
 namespace {
@@ -234,10 +235,18 @@ class PointRun {
       }
     }
     row.flops_per_s = *row.flops_useful / *row.time_s_median;
-    if (row.device == "cpu" && job_.fma_peak_flops_per_s > 0) {
-      row.roof_fraction = *row.flops_per_s / job_.fma_peak_flops_per_s;
-    }
+    record_roof(row);
     record_samples(entry, series);
+  }
+
+  /// The roofs are the CPU's.
+  void record_roof(ResultRow& row) const {
+    if (row.device != "cpu") return;
+    const Work work{*row.flops_useful, useful_exps(problem_), *row.bytes_min, *row.bytes_min};
+    const auto limit = limit_of(work, job_.roofs);
+    if (!limit) return;
+    row.roof_fraction = limit->time_s / *row.time_s_median;
+    row.bound = to_text(limit->bound);
   }
 
   void record_samples(Entry& entry, const Series& series) {
@@ -271,6 +280,7 @@ class PointRun {
                            &row.roof_fraction, &row.clock_hz_mean}) {
       number->reset();
     }
+    row.bound.clear();
     row.samples.reset();
     row.rounds.reset();
     entry.samples.clear();

@@ -12,6 +12,22 @@ int64_t now_ns() {
       .count();
 }
 
+nlohmann::json to_json(const RoofLimits& roofs) {
+  nlohmann::json levels = nlohmann::json::array();
+  for (const MemoryLevel& level : roofs.levels) levels.push_back({level.bytes, level.read_bytes_per_s});
+  return {{"fma_flops_per_s", roofs.fma_flops_per_s}, {"exps_per_s", roofs.exps_per_s}, {"levels", levels}};
+}
+
+RoofLimits parse_roofs(const nlohmann::json& json) {
+  RoofLimits roofs;
+  json.at("fma_flops_per_s").get_to(roofs.fma_flops_per_s);
+  json.at("exps_per_s").get_to(roofs.exps_per_s);
+  for (const auto& level : json.at("levels")) {
+    roofs.levels.push_back({level.at(0).get<double>(), level.at(1).get<double>()});
+  }
+  return roofs;
+}
+
 }  // namespace
 
 std::string Job::to_text() const {
@@ -25,7 +41,7 @@ std::string Job::to_text() const {
                          {"seed", seed},
                          {"budget_s", budget_s},
                          {"memory_limit_bytes", memory_limit_bytes},
-                         {"fma_peak_flops_per_s", fma_peak_flops_per_s}})
+                         {"roofs", to_json(roofs)}})
       .dump();
 }
 
@@ -42,7 +58,7 @@ Job Job::parse(const std::string& text) {
   json.at("seed").get_to(job.seed);
   json.at("budget_s").get_to(job.budget_s);
   json.at("memory_limit_bytes").get_to(job.memory_limit_bytes);
-  json.at("fma_peak_flops_per_s").get_to(job.fma_peak_flops_per_s);
+  job.roofs = parse_roofs(json.at("roofs"));
   return job;
 }
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "harness/measure/roof_limits.h"
 #include "harness/results/schema.h"
 #include "harness/run/inputs.h"
 
@@ -29,7 +30,7 @@ struct Job {
   uint64_t seed = 0;
   double budget_s = 0;
   size_t memory_limit_bytes = 0;
-  double fma_peak_flops_per_s = 0;  ///< 0: unknown
+  RoofLimits roofs;  ///< of `threads`
 
   std::string to_text() const;
   static Job parse(const std::string& text);

@@ -48,6 +48,7 @@ void visit_fields(Row& row, Visit visit) {
   ATTN_FIELD(flops_executed);
   ATTN_FIELD(flops_per_s);
   ATTN_FIELD(roof_fraction);
+  ATTN_FIELD(bound);
   ATTN_FIELD(bytes_min);
   ATTN_FIELD(bytes_moved_model);
   ATTN_FIELD(complexity_time);

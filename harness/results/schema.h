@@ -11,7 +11,7 @@
 
 namespace attn {
 
-inline constexpr int kSchemaVersion = 1;
+inline constexpr int kSchemaVersion = 2;
 
 enum class Status { ok, disagrees, unsupported, out_of_memory, timed_out, crashed, skipped };
 std::string to_text(Status status);
@@ -33,7 +33,10 @@ struct ResultRow {
   Number time_s_median, time_s_ci_low, time_s_ci_high, time_s_min;
   Count samples, rounds;
   Number ratio_to_baseline, ratio_ci_low, ratio_ci_high;
-  Number flops_useful, flops_executed, flops_per_s, roof_fraction, bytes_min, bytes_moved_model;
+  Number flops_useful, flops_executed, flops_per_s;
+  Number roof_fraction;  ///< time at the limiting roof / time_s_median
+  std::string bound;     ///< that roof: compute, exp, memory; empty where no roof is known
+  Number bytes_min, bytes_moved_model;
   std::string complexity_time, complexity_memory;
   Count memory_operands_bytes, memory_workspace_planned_bytes, memory_workspace_peak_bytes,
       memory_process_peak_bytes;

@@ -12,7 +12,7 @@ from pathlib import Path
 COLUMNS = """schema campaign point variant family device fidelity status reason problem scope pass dtype batch heads_q
 heads_kv seq_q seq_kv d_model d_head d_value mask position density threads time_s_median time_s_ci_low time_s_ci_high
 time_s_min samples rounds ratio_to_baseline ratio_ci_low ratio_ci_high flops_useful flops_executed flops_per_s
-roof_fraction bytes_min bytes_moved_model complexity_time complexity_memory memory_operands_bytes
+roof_fraction bound bytes_min bytes_moved_model complexity_time complexity_memory memory_operands_bytes
 memory_workspace_planned_bytes memory_workspace_peak_bytes memory_process_peak_bytes memory_method error_rel_l2
 error_max_abs error_bound error_vs_dense_rel_l2 deterministic seed clock_hz_mean repro""".split()
 # FLOP/s, bytes of scratch per score, fixed cost in s
@@ -41,7 +41,7 @@ def make_row(variant, n, h, d, mask="none", position="none", direction="fwd"):
     workspace = score_bytes * h * n * n + (2 * 65536 + (4 * h * n if direction == "bwd" else 0))
     if variant == "plain/synthetic":
         workspace = 2 * 4 * n
-    return {"schema": 1, "campaign": "synthetic", "variant": variant, "family": "dense", "device": "cpu",
+    return {"schema": 2, "campaign": "synthetic", "variant": variant, "family": "dense", "device": "cpu",
             "fidelity": "exact", "status": "ok", "problem": problem, "scope": "core", "pass": direction, "dtype": "f32",
             "batch": 1, "heads_q": h, "heads_kv": h, "seq_q": n, "seq_kv": n, "d_model": h * d, "d_head": d, "d_value": d,
             "mask": mask, "position": position, "density": visible / n**2, "threads": 2,
@@ -109,7 +109,7 @@ def measure(row, noise):
     median = (ordered[SAMPLES // 2 - 1] + ordered[SAMPLES // 2]) / 2
     row.update(time_s_median=median, time_s_ci_low=ordered[2], time_s_ci_high=ordered[-3], time_s_min=ordered[0],
                samples=SAMPLES, rounds=ROUNDS, flops_per_s=row["flops_useful"] / median,
-               roof_fraction=row["flops_useful"] / median / ROOF, clock_hz_mean=2.9e9)
+               roof_fraction=row["flops_useful"] / median / ROOF, bound="compute", clock_hz_mean=2.9e9)
     return [{"point": row["point"], "variant": row["variant"], "round": k // (SAMPLES // ROUNDS),
              "sample": k % (SAMPLES // ROUNDS), "time_s": f"{time:.6g}", "clock_hz": ""} for k, time in enumerate(times)]
 
@@ -141,7 +141,8 @@ def main():
     write(folder / "samples.csv", ["point", "variant", "round", "sample", "time_s", "clock_hz"], samples)
     (folder / "environment.json").write_text(
         '{"cpu": {"model": "none: synthetic data", "usable_threads": 2}, "roofs": {"by_threads": '
-        '[{"threads": 2, "fma_f32_flops_per_s": 1.6e11, "copy_bytes_per_s": 1.1e10}]}}\n')
+        '[{"threads": 2, "fma_f32_flops_per_s": 1.6e11, "exp_f32_per_s": 6e9, "level_bytes": {"L1": 65536, "DRAM": 8e9}, '
+        '"read_bytes_per_s": {"L1": 3.6e11, "DRAM": 2e10}, "copy_bytes_per_s": {"L1": 1.8e11, "DRAM": 1.1e10}}]}}\n')
 
 
 main()
