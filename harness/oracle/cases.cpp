@@ -64,6 +64,9 @@ constexpr const char* kOthers[] = {
     "hq=2,nq=65,d=24,scale=1",
     "hq=2,nq=65,d=24,scale=-0.125,mask=causal",
     "hq=2,nq=70,d=32,scale=0.05,pos=t5:8:32",
+    "b=2,hq=4,hk=2,nq=3,nk=1300,d=40,dv=24,mask=causal",
+    "hq=4,hk=1,nq=2,nk=1100,d=24,dv=20,mask=causal+window:700:*,pos=alibi",
+    "hq=2,nq=4,nk=600,d=16,mask=padding:555,pos=rope:10000,softcap=5",
 };
 
 constexpr const char* kStorage[] = {

@@ -1,10 +1,10 @@
 // Micro-kernels of the tiled CPU variants, one copy per instruction set (included under Highway's
 // foreach_target).
 //
-// A strip is two vectors of queries; tiles are kept transposed, [key][query in strip], so that maximum, sum and
-// rescaling are vertical and keys, values and tables enter as broadcasts only. Accumulators of a group of rows
-// fill the registers: 12 x 2 where there are 32, 6 x 2 where there are 16. Row counts are template parameters
-// because an accumulator array stays in registers only when its loops unroll completely.
+// A strip is two vectors of queries; tiles are kept transposed, [key][query in strip], so that maximum, sum
+// and rescaling are vertical and keys, values and tables enter as broadcasts only. Accumulators of a group of
+// rows fill the registers: 12 x 2 where there are 32, 6 x 2 where there are 16. Row counts are template
+// parameters because an accumulator array stays in registers only when its loops unroll completely.
 
 #if defined(ATTN_SIMD_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ATTN_SIMD_TILE_INL_H_
@@ -59,8 +59,8 @@ HWY_INLINE void in_groups(size_t count, const Visit& visit) {
 class Ahead {
  public:
   Ahead() = default;
-  Ahead(const char* first, const char* second, int64_t first_stride, int64_t second_stride, int64_t first_bytes,
-        int64_t second_bytes, int64_t rows, int64_t steps)
+  Ahead(const char* first, const char* second, int64_t first_stride, int64_t second_stride,
+        int64_t first_bytes, int64_t second_bytes, int64_t rows, int64_t steps)
       : first_(first),
         second_(second),
         first_stride_(first_stride),

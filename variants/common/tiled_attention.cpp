@@ -17,6 +17,11 @@ int64_t second_level_cache_bytes() {
 
 }  // namespace
 
+bool decodes(const Problem& p) {
+  constexpr int64_t kMostRows = 16;
+  return p.pass == Pass::fwd && decode_rows(p) <= kMostRows && !p.mask.has_blocks() && !p.position.shaw();
+}
+
 Tiling choose_tiling(const Context& context, const Problem& p) {
   const int64_t by_cache = second_level_cache_bytes() / 4 / (4 * (p.head_dim + p.value_dim));
   const int64_t by_threads = p.batch * p.heads_q * p.seq_q / (4 * context.threads);
@@ -31,6 +36,17 @@ TiledScratch TiledScratch::take(const Context& context, const Problem& p, const 
   s.rope = RopeTable::take(p, workspace);
   s.bias = ToeplitzBias::take(p, workspace);
   Carver block(nullptr);
+  if (decodes(p)) {
+    DecodeMemory::carve(block, p);
+    Carver partial(nullptr);
+    PartialMemory::carve(partial, p);
+    s.floats_per_block = block.used();
+    s.blocks = workspace.take<float>("few queries", context.threads * s.floats_per_block);
+    s.floats_per_partial = partial.used();
+    s.partials = workspace.take<float>("partial results",
+                                       decode_chunks(p) * p.batch * p.heads_kv * s.floats_per_partial);
+    return s;
+  }
   if (p.pass == Pass::fwd) {
     ForwardMemory::carve(block, p, tiling);
   } else {
@@ -85,7 +101,8 @@ Cost tiled_cost(const Problem& p, int64_t key_tile) {
   const double own = heads * static_cast<double>(p.batch * p.seq_q) * (bytes * (d + dv) + 4);
   // K and V are copied once a block, and its strips find the copy in cache: counted at the shortest usual
   // block.
-  const double streamed = bytes * heads * pairs / 192 * (d + dv);
+  const double streamed = decodes(p) ? bytes * static_cast<double>(p.batch * p.heads_kv * p.seq_kv) * (d + dv)
+                                     : bytes * heads * pairs / 192 * (d + dv);
   cost.bytes_moved = p.pass == Pass::fwd ? own + streamed : 2 * own + 3 * streamed;
   cost.time_order = p.mask.none() ? "O(h n^2 d)" : "O(h d tiles)";
   cost.memory_order = "O(n)";

@@ -24,6 +24,15 @@ struct Tiling {
   int64_t key_tiles(const Problem& p) const { return (p.seq_kv + key_tile - 1) / key_tile; }
 };
 
+/// Keys of a chunk when few queries meet many keys.
+inline constexpr int64_t kDecodeChunk = 512;
+/// Queries that share a key/value head.
+inline int64_t decode_rows(const Problem& p) { return p.seq_q * p.group(); }
+inline int64_t decode_chunks(const Problem& p) { return (p.seq_kv + kDecodeChunk - 1) / kDecodeChunk; }
+/// Whether a forward has so few queries that a strip of them would be mostly empty: then vectors run along
+/// the keys (tiled_decode.cpp). Block masks and Shaw's tables stay with the other way.
+bool decodes(const Problem& problem);
+
 /// Blocks as long as queries and output fill a quarter of the second-level cache, because every block copies
 /// the key tiles anew; but at least four blocks a thread where the problem has them.
 Tiling choose_tiling(const Context& context, const Problem& problem);
@@ -43,7 +52,9 @@ struct TiledScratch {
   float* blocks = nullptr;  // [threads, floats_per_block]
   int64_t floats_per_block = 0;
   int32_t* tile_lists = nullptr;  // [threads, key tiles]
-  float* gradients = nullptr;     // backward: [tasks at once, floats_per_gradient]
+  float* partials = nullptr;      // decode: [chunks, batch, heads_kv, floats_per_partial]
+  int64_t floats_per_partial = 0;
+  float* gradients = nullptr;  // backward: [tasks at once, floats_per_gradient]
   int64_t floats_per_gradient = 0;
   float* table_sums = nullptr;  // backward: [tasks, floats_per_table]
   int64_t floats_per_table = 0;
@@ -56,6 +67,9 @@ struct TiledScratch {
 
 void tiled_forward(const Context& context, const Problem& problem, const Forward& args, const Tiling& tiling,
                    const TileLists& lists, const TiledScratch& scratch);
+/// tiled_forward of a problem that decodes().
+void tiled_decode(const Context& context, const Problem& problem, const Forward& args,
+                  const TiledScratch& scratch);
 void tiled_backward(const Context& context, const Problem& problem, const Backward& args,
                     const Tiling& tiling, const TileLists& lists, const TiledScratch& scratch);
 

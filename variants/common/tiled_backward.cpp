@@ -130,7 +130,8 @@ struct Run {
   int64_t count = 0;
 };
 
-/// P and dS of one strip, into place `slot` of scores and d_scores, and what follows from them for dQ and tables.
+/// P and dS of one strip, into place `slot` of scores and d_scores, and what follows from them for dQ and
+/// tables.
 void visit_strip(const TiledCall& call, const QueryBlock& block, const BackwardTask& task, int64_t s,
                  const KeyTile& keys, bool partial, int64_t slot, const BackwardMemory& all, Ahead& ahead) {
   const Problem& p = call.p;
@@ -211,8 +212,8 @@ void add_shaw_gradients(const TiledCall& call, const QueryBlock& block, const Ba
           nothing);
     if (!p.position.shaw_values()) continue;
     unskew(call, memory.histogram + s * call.skewed_size(), memory.block.table);
-    outer({memory.block.table, 0, memory.d_o_rows + first * wo, wo, 1, strip}, rows, wo, task.tables.d_value, wo,
-          nothing);
+    outer({memory.block.table, 0, memory.d_o_rows + first * wo, wo, 1, strip}, rows, wo, task.tables.d_value,
+          wo, nothing);
   }
 }
 
@@ -302,8 +303,8 @@ void add_splits(const TiledCall& call, const float* first, int64_t splits, int64
 
 /// dK and dV of keys [j0, j1) of one key/value head: the sums of its `splits` tasks, beginning with `first`.
 /// `buffer` [larger of head_dim and value_dim].
-void store_keys(const TiledCall& call, const BackwardTask& first, int64_t j0, int64_t j1, const Backward& args,
-                float* buffer) {
+void store_keys(const TiledCall& call, const BackwardTask& first, int64_t j0, int64_t j1,
+                const Backward& args, float* buffer) {
   const Problem& p = call.p;
   const auto tau = static_cast<float>(p.softmax_scale());
   const int64_t wq = padded_width(p.head_dim), wo = padded_width(p.value_dim);

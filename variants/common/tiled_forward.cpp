@@ -13,10 +13,6 @@ namespace attn {
 namespace HWY_NAMESPACE {
 namespace {
 
-/// The reference maximum moves only when a tile exceeds it by 2^32: sums stay exact in range, and rescaling
-/// is rare.
-inline constexpr float kLazyMargin = 32.0f;
-
 void scale_rows(const Vec* factors, int64_t rows, size_t strip, float* values) {
   const Tag f;
   const size_t n = hn::Lanes(f);
@@ -182,6 +178,7 @@ HWY_EXPORT(forward_all);
 void tiled_forward(const Context& context, const Problem& p, const Forward& args, const Tiling& tiling,
                    const TileLists& lists, const TiledScratch& scratch) {
   scratch.bias.fill(p, args.tables, context.threads);
+  if (decodes(p)) return tiled_decode(context, p, args, scratch);
   HWY_DYNAMIC_DISPATCH(forward_all)(context, p, args, tiling, lists, scratch);
 }
 

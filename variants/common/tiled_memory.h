@@ -25,8 +25,8 @@ class Carver {
   int64_t used_ = 0;
 };
 
-/// Strips whose dK and dV are added up together hold this many queries: the sums are loaded and stored once for
-/// all of them.
+/// Strips whose dK and dV are added up together hold this many queries: the sums are loaded and stored once
+/// for all of them.
 inline constexpr int64_t kOuterQueries = 128;
 
 /// Widths of rows that kernels read in whole vectors.
@@ -108,6 +108,42 @@ struct BackwardMemory {
     m.d_score_sums = carver.take(p.position.shaw() ? skewed : 0);
     m.histogram = carver.take(p.position.shaw_values() ? skewed : 0);
     return m;
+  }
+};
+
+/// What a thread keeps of a chunk of keys and the few queries against it.
+struct DecodeMemory {
+  float* q;        // [rows][head_dim] scaled, rotated
+  float* keys;     // [head_dim][strip]
+  float* rows;     // [strip][head_dim] keys on the way to their transposed strip
+  float* values;   // [strip][padded value_dim]
+  float* scores;   // [rows][strip], then P
+  int64_t* begin;  // [rows] first visible key
+  int64_t* end;    // [rows] behind the last one
+
+  static DecodeMemory carve(Carver& carver, const Problem& p) {
+    const int64_t rows = decode_rows(p);
+    DecodeMemory m;
+    m.q = carver.take(rows * p.head_dim);
+    m.keys = carver.take(p.head_dim * kQueryStep);
+    m.rows = carver.take(kQueryStep * p.head_dim);
+    m.values = carver.take(kQueryStep * padded_width(p.value_dim));
+    m.scores = carver.take(rows * kQueryStep);
+    m.begin = reinterpret_cast<int64_t*>(carver.take(2 * rows));
+    m.end = reinterpret_cast<int64_t*>(carver.take(2 * rows));
+    return m;
+  }
+};
+
+/// What a chunk leaves: O not yet divided by the sum, and both relative to 2^maximum.
+struct PartialMemory {
+  float* o;        // [rows][padded value_dim]
+  float* maximum;  // [rows]
+  float* sum;      // [rows]
+
+  static PartialMemory carve(Carver& carver, const Problem& p) {
+    const int64_t rows = decode_rows(p);
+    return {carver.take(rows * padded_width(p.value_dim)), carver.take(rows), carver.take(rows)};
   }
 };
 

@@ -1,5 +1,5 @@
-// Rows on their way between tensors and the transposed strips of the tiled kernels: storage types, transposes.
-// One copy per instruction set.
+// Rows on their way between tensors and the transposed strips of the tiled kernels: storage types,
+// transposes. One copy per instruction set.
 
 #if defined(ATTN_TILED_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ATTN_TILED_ROWS_INL_H_
@@ -174,7 +174,8 @@ HWY_INLINE void untranspose_strip(const float* HWY_RESTRICT columns, size_t widt
     }
   }
   for (; c < width; ++c) {
-    for (size_t lane = 0; lane < strip; ++lane) rows[lane * width + c] = columns[c * strip + lane] * factors[lane];
+    for (size_t lane = 0; lane < strip; ++lane)
+      rows[lane * width + c] = columns[c * strip + lane] * factors[lane];
   }
 }
 
