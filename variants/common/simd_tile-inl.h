@@ -18,6 +18,7 @@
 
 #include <cstdint>
 #include <type_traits>
+#include <utility>
 
 #include "harness/measure/simd_exp-inl.h"
 
@@ -58,32 +59,30 @@ HWY_INLINE void in_groups(size_t count, const Visit& visit) {
 /// hardware prefetcher follows rows that are far apart, and a burst of misses would stall the core.
 class Ahead {
  public:
+  struct Rows {
+    const char* at = nullptr;
+    int64_t stride = 0;  ///< bytes
+    int64_t bytes = 0;   ///< of a row
+    int64_t count = 0;
+  };
+
   Ahead() = default;
-  Ahead(const char* first, const char* second, int64_t first_stride, int64_t second_stride,
-        int64_t first_bytes, int64_t second_bytes, int64_t rows, int64_t steps)
-      : first_(first),
-        second_(second),
-        first_stride_(first_stride),
-        second_stride_(second_stride),
-        first_bytes_(first_bytes),
-        second_bytes_(second_bytes),
-        rows_(rows),
-        at_a_step_((rows + steps - 1) / steps) {}
+  /// First the one, then the other, in `steps` steps.
+  Ahead(const Rows& now, const Rows& then, int64_t steps)
+      : now_(now), then_(then), at_a_step_((now.count + then.count + steps - 1) / steps) {}
 
   HWY_INLINE void step() {
-    for (int64_t k = 0; k < at_a_step_ && rows_ > 0; ++k, --rows_) {
-      for (int64_t c = 0; c < first_bytes_; c += 64) __builtin_prefetch(first_ + c, 0, 2);
-      for (int64_t c = 0; c < second_bytes_; c += 64) __builtin_prefetch(second_ + c, 0, 2);
-      first_ += first_stride_;
-      second_ += second_stride_;
+    for (int64_t k = 0; k < at_a_step_; ++k) {
+      if (now_.count == 0) std::swap(now_, then_);
+      if (now_.count == 0) return;
+      for (int64_t c = 0; c < now_.bytes; c += 64) __builtin_prefetch(now_.at + c, 0, 2);
+      now_.at += now_.stride;
+      --now_.count;
     }
   }
 
  private:
-  const char *first_ = nullptr, *second_ = nullptr;
-  int64_t first_stride_ = 0, second_stride_ = 0;
-  int64_t first_bytes_ = 0, second_bytes_ = 0;
-  int64_t rows_ = 0;
+  Rows now_, then_;
   int64_t at_a_step_ = 0;
 };
 

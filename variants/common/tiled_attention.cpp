@@ -22,6 +22,14 @@ bool decodes(const Problem& p) {
   return p.pass == Pass::fwd && decode_rows(p) <= kMostRows && !p.mask.has_blocks() && !p.position.shaw();
 }
 
+int64_t decode_heads(const Context& context, const Problem& p) {
+  const int64_t strip_bytes =
+      kQueryStep * (p.head_dim + p.value_dim) * static_cast<int64_t>(bytes_of(p.dtype));
+  const int64_t by_cache = second_level_cache_bytes() / 4 / strip_bytes;
+  const int64_t by_threads = decode_chunks(p) * p.batch * p.heads_kv / (4 * context.threads);
+  return std::clamp(std::min(by_cache, by_threads), int64_t{1}, p.heads_kv);
+}
+
 Tiling choose_tiling(const Context& context, const Problem& p) {
   const int64_t by_cache = second_level_cache_bytes() / 4 / (4 * (p.head_dim + p.value_dim));
   const int64_t by_threads = p.batch * p.heads_q * p.seq_q / (4 * context.threads);
@@ -37,7 +45,7 @@ TiledScratch TiledScratch::take(const Context& context, const Problem& p, const 
   s.bias = ToeplitzBias::take(p, workspace);
   Carver block(nullptr);
   if (decodes(p)) {
-    DecodeMemory::carve(block, p);
+    DecodeMemory::carve(block, p, decode_heads(context, p) - 1);
     Carver partial(nullptr);
     PartialMemory::carve(partial, p);
     s.floats_per_block = block.used();

@@ -32,6 +32,9 @@ inline int64_t decode_chunks(const Problem& p) { return (p.seq_kv + kDecodeChunk
 /// Whether a forward has so few queries that a strip of them would be mostly empty: then vectors run along
 /// the keys (tiled_decode.cpp). Block masks and Shaw's tables stay with the other way.
 bool decodes(const Problem& problem);
+/// Key/value heads of one task there: as many as keep a strip of keys in a quarter of the second-level cache,
+/// less where the threads would run out of tasks.
+int64_t decode_heads(const Context& context, const Problem& problem);
 
 /// Blocks as long as queries and output fill a quarter of the second-level cache, because every block copies
 /// the key tiles anew; but at least four blocks a thread where the problem has them.

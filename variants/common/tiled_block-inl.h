@@ -138,16 +138,11 @@ inline Ahead read_ahead(const TiledCall& call, const QueryBlock& block, int64_t 
   const auto bytes = static_cast<int64_t>(bytes_of(p.dtype));
   const int64_t j0 = tile * call.tiling.key_tile, rows = std::min(call.tiling.key_tile, p.seq_kv - j0);
   const int64_t groups = (call.tiling.key_tile + p.value_dim) / static_cast<int64_t>(kRowGroup);
-  const auto first = [&](const ConstTensor& tensor) {
-    return static_cast<const char*>(row_at(tensor, p.dtype, block.b, j0, block.g));
+  const auto rows_of = [&](const ConstTensor& tensor, int64_t width) {
+    const void* first = row_at(tensor, p.dtype, block.b, j0, block.g);
+    return Ahead::Rows{static_cast<const char*>(first), tensor.seq_stride * bytes, width * bytes, rows};
   };
-  return {first(call.k),
-          first(call.v),
-          call.k.seq_stride * bytes,
-          call.v.seq_stride * bytes,
-          p.head_dim * bytes,
-          p.value_dim * bytes,
-          rows,
+  return {rows_of(call.k, p.head_dim), rows_of(call.v, p.value_dim),
           std::max(block.strips(call.strip) * groups, int64_t{1})};
 }
 

@@ -20,50 +20,75 @@ namespace attn {
 namespace HWY_NAMESPACE {
 namespace {
 
-/// Keys whose rows are read ahead while a strip is computed: the latency of memory is several strips long.
-inline constexpr int64_t kKeysAhead = 64;
+/// Up to so many rows a scalar product for each key is cheaper than transposing the keys.
+inline constexpr int64_t kDotRows = 4;
 
-/// The queries of one key/value head against keys [begin, end).
-struct DecodeTask {
-  int64_t b, g, begin, end;
-};
-
-class DecodeChunk {
+/// The queries of one key/value head against the keys of a chunk, strip by strip.
+class DecodeHead {
  public:
-  DecodeChunk(const TiledCall& call, const DecodeTask& task, const DecodeMemory& memory,
-              const PartialMemory& partial)
+  DecodeHead(const TiledCall& call, int64_t b, int64_t g, const DecodeMemory& memory,
+             const PartialMemory& partial)
       : call_(call),
         p_(call.p),
-        task_(task),
+        b_(b),
+        g_(g),
         memory_(memory),
         partial_(partial),
         rows_(decode_rows(call.p)) {}
 
-  void run() {
+  void start() {
     load_rows();
     std::fill_n(partial_.o, rows_ * padded_width(p_.value_dim), 0.0f);
     std::fill_n(partial_.maximum, rows_, -kInfinity);
     std::fill_n(partial_.sum, rows_, 0.0f);
-    for (int64_t j0 = task_.begin; j0 < task_.end; j0 += call_.strip) {
-      const int64_t j1 = std::min(j0 + call_.strip, task_.end);
-      read_ahead(j0 + kKeysAhead);
-      if (sees_any(j0, j1)) visit_strip(j0, j1);
+  }
+
+  /// Keys [j0, j1), at most a strip.
+  void visit_strip(int64_t j0, int64_t j1, Ahead& ahead) {
+    if (!sees_any(j0, j1)) return;
+    const auto strip = static_cast<size_t>(call_.strip);
+    const KeyRows keys = key_rows(j0, j1);
+    if (rows_ <= kDotRows) {
+      dot_scores(keys, ahead);
+    } else {
+      transposed_scores(keys, ahead);
     }
+    bool partial = false;
+    for (int64_t r = 0; r < rows_; ++r) {
+      float* scores = memory_.scores + r * call_.strip;
+      finish_scores(r, j0, j1, scores);
+      partial = partial || !sees_all(r, j0, j1);
+      weigh(r, scores);
+    }
+    const float* values = memory_.values;
+    size_t stride = static_cast<size_t>(padded_width(p_.value_dim));
+    if (p_.dtype == Dtype::f32 && p_.value_dim == padded_width(p_.value_dim)) {
+      values = call_.v.row<float>(b_, j0, g_);
+      stride = static_cast<size_t>(call_.v.seq_stride);
+    } else {
+      load_values(j0, j1);
+    }
+    if (partial && !finite_values(values, stride, j1 - j0))
+      return add_visible_values(values, stride, j1 - j0);
+    outer({memory_.scores, strip, values, stride, 1, static_cast<size_t>(j1 - j0)},
+          static_cast<size_t>(rows_), static_cast<size_t>(padded_width(p_.value_dim)), partial_.o,
+          static_cast<size_t>(padded_width(p_.value_dim)), ahead);
   }
 
  private:
   int64_t query_of(int64_t row) const { return row % p_.seq_q; }
-  int64_t head_of(int64_t row) const { return task_.g * p_.group() + row / p_.seq_q; }
+  int64_t head_of(int64_t row) const { return g_ * p_.group() + row / p_.seq_q; }
 
   /// Scaled and rotated queries, row by row; the range of keys each may see.
   void load_rows() {
     const float scale = call_.query_scale();
     for (int64_t r = 0; r < rows_; ++r) {
       const int64_t i = query_of(r);
-      float* row = memory_.q + r * p_.head_dim;
-      read_rotated(call_, call_.q, task_.b, i, head_of(r), i + p_.offset(), row);
+      float* row = memory_.q + r * padded_width(p_.head_dim);
+      read_rotated(call_, call_.q, b_, i, head_of(r), i + p_.offset(), row);
       for (int64_t c = 0; c < p_.head_dim; ++c) row[c] *= scale;
-      const KeyRange range = call_.rule.row_range(task_.b, i);
+      std::fill(row + p_.head_dim, row + padded_width(p_.head_dim), 0.0f);
+      const KeyRange range = call_.rule.row_range(b_, i);
       memory_.begin[r] = range.begin;
       memory_.end[r] = range.end;
     }
@@ -79,71 +104,75 @@ class DecodeChunk {
     return memory_.begin[r] <= j0 && memory_.end[r] >= j1;
   }
 
-  /// Rows of one strip that begins at `j0`, within this chunk.
-  void read_ahead(int64_t j0) const {
-    const auto bytes = static_cast<int64_t>(bytes_of(p_.dtype));
-    for (int64_t j = j0; j < std::min(j0 + call_.strip, task_.end); ++j) {
-      const char* key = static_cast<const char*>(row_at(call_.k, p_.dtype, task_.b, j, task_.g));
-      const char* value = static_cast<const char*>(row_at(call_.v, p_.dtype, task_.b, j, task_.g));
-      for (int64_t c = 0; c < p_.head_dim * bytes; c += 64) __builtin_prefetch(key + c);
-      for (int64_t c = 0; c < p_.value_dim * bytes; c += 64) __builtin_prefetch(value + c);
+  /// A strip of keys, each followed by zeros up to the padded width: where they lie, or a copy.
+  struct KeyRows {
+    const float* data;
+    size_t stride;
+  };
+  KeyRows key_rows(int64_t j0, int64_t j1) const {
+    const int64_t width = padded_width(p_.head_dim);
+    const bool as_they_are = p_.dtype == Dtype::f32 && call_.scratch.rope.empty() && width == p_.head_dim;
+    if (as_they_are && j1 - j0 == call_.strip) {
+      return {call_.k.row<float>(b_, j0, g_), static_cast<size_t>(call_.k.seq_stride)};
     }
+    std::fill_n(memory_.rows, call_.strip * width, 0.0f);
+    for (int64_t j = j0; j < j1; ++j) {
+      read_rotated(call_, call_.k, b_, j, g_, j, memory_.rows + (j - j0) * width);
+    }
+    return {memory_.rows, static_cast<size_t>(width)};
   }
 
-  void visit_strip(int64_t j0, int64_t j1) {
-    Ahead nothing;
-    const auto d = static_cast<size_t>(p_.head_dim), strip = static_cast<size_t>(call_.strip);
-    transpose_keys(j0, j1);
-    product<false>(memory_.keys, memory_.q, d, d, static_cast<size_t>(rows_), memory_.scores, nullptr,
-                   nothing);
-    bool partial = false;
-    for (int64_t r = 0; r < rows_; ++r) {
-      float* scores = memory_.scores + r * call_.strip;
-      finish_scores(r, j0, j1, scores);
-      partial = partial || !sees_all(r, j0, j1);
-      weigh(r, scores);
-    }
-    const float* values = memory_.values;
-    size_t stride = static_cast<size_t>(padded_width(p_.value_dim));
-    if (p_.dtype == Dtype::f32 && p_.value_dim == padded_width(p_.value_dim)) {
-      values = call_.v.row<float>(task_.b, j0, task_.g);
-      stride = static_cast<size_t>(call_.v.seq_stride);
-    } else {
-      load_values(j0, j1);
-    }
-    if (partial && !finite_values(values, stride, j1 - j0))
-      return add_visible_values(values, stride, j1 - j0);
-    outer({memory_.scores, strip, values, stride, 1, static_cast<size_t>(j1 - j0)},
-          static_cast<size_t>(rows_), static_cast<size_t>(padded_width(p_.value_dim)), partial_.o,
-          static_cast<size_t>(padded_width(p_.value_dim)), nothing);
-  }
-
-  /// keys[head_dim][strip]; lanes past the end are zero.
-  void transpose_keys(int64_t j0, int64_t j1) {
-    const auto d = static_cast<size_t>(p_.head_dim), strip = static_cast<size_t>(call_.strip);
-    const float* rows = memory_.rows;
-    size_t stride = d;
-    if (p_.dtype == Dtype::f32 && call_.scratch.rope.empty() && j1 - j0 == call_.strip) {
-      rows = call_.k.row<float>(task_.b, j0, task_.g);
-      stride = static_cast<size_t>(call_.k.seq_stride);
-    } else {
-      for (int64_t lane = 0; lane < call_.strip; ++lane) {
-        float* row = memory_.rows + lane * p_.head_dim;
-        if (j0 + lane < j1) {
-          read_rotated(call_, call_.k, task_.b, j0 + lane, task_.g, j0 + lane, row);
-        } else {
-          std::fill_n(row, p_.head_dim, 0.0f);
+  /// scores[row][strip] of few rows: vectors along the channels, four keys at a time. Their sums over
+  /// lanes are taken of as many keys as there are lanes, by a transpose.
+  void dot_scores(const KeyRows& keys, Ahead& ahead) const {
+    const Tag f;
+    const size_t n = hn::Lanes(f), strip = static_cast<size_t>(call_.strip);
+    const auto width = static_cast<size_t>(padded_width(p_.head_dim));
+    for (size_t first = 0; first < strip; first += n) {
+      for (size_t k = 0; k < n; k += 4) {
+        ahead.step();
+        const float* rows = keys.data + (first + k) * keys.stride;
+        for (int64_t r = 0; r < rows_; ++r) {
+          const float* q = memory_.q + r * static_cast<int64_t>(width);
+          Vec v0 = hn::Zero(f), v1 = v0, v2 = v0, v3 = v0;
+          for (size_t c = 0; c < width; c += n) {
+            const Vec x = hn::Load(f, q + c);
+            v0 = hn::MulAdd(x, hn::LoadU(f, rows + c), v0);
+            v1 = hn::MulAdd(x, hn::LoadU(f, rows + keys.stride + c), v1);
+            v2 = hn::MulAdd(x, hn::LoadU(f, rows + 2 * keys.stride + c), v2);
+            v3 = hn::MulAdd(x, hn::LoadU(f, rows + 3 * keys.stride + c), v3);
+          }
+          transpose_four(v0, v1, v2, v3, memory_.keys + static_cast<size_t>(r) * n * n + k, n);
         }
       }
+      for (int64_t r = 0; r < rows_; ++r) {
+        const float* parts = memory_.keys + static_cast<size_t>(r) * n * n;
+        Vec even = hn::Load(f, parts), odd = hn::Load(f, parts + n);
+        for (size_t c = 2; c < n; c += 2) {
+          even = hn::Add(even, hn::Load(f, parts + c * n));
+          odd = hn::Add(odd, hn::Load(f, parts + (c + 1) * n));
+        }
+        hn::Store(hn::Add(even, odd), f, memory_.scores + r * call_.strip + static_cast<int64_t>(first));
+      }
     }
-    transpose(rows, stride, strip, d, 1, memory_.keys, strip);
+  }
+
+  /// The same for more rows: keys are transposed once for all of them.
+  void transposed_scores(const KeyRows& keys, Ahead& ahead) const {
+    const auto d = static_cast<size_t>(p_.head_dim), strip = static_cast<size_t>(call_.strip);
+    for (size_t lane = 0; lane < strip; lane += 4) {
+      ahead.step();
+      transpose(keys.data + lane * keys.stride, keys.stride, 4, d, 1, memory_.keys + lane, strip);
+    }
+    product<false>(memory_.keys, memory_.q, static_cast<size_t>(padded_width(p_.head_dim)), d,
+                   static_cast<size_t>(rows_), memory_.scores, nullptr, ahead);
   }
 
   void load_values(int64_t j0, int64_t j1) {
     const int64_t stride = padded_width(p_.value_dim);
     for (int64_t j = j0; j < j1; ++j) {
       float* row = memory_.values + (j - j0) * stride;
-      load_row(p_.dtype, row_at(call_.v, p_.dtype, task_.b, j, task_.g), p_.value_dim, row);
+      load_row(p_.dtype, row_at(call_.v, p_.dtype, b_, j, g_), p_.value_dim, row);
       std::fill(row + p_.value_dim, row + stride, 0.0f);
     }
   }
@@ -215,21 +244,60 @@ class DecodeChunk {
 
   const TiledCall& call_;
   const Problem& p_;
-  const DecodeTask task_;
+  const int64_t b_, g_;
   const DecodeMemory memory_;
   const PartialMemory partial_;
   const int64_t rows_;
 };
 
+/// Key/value heads [first, last) of a batch entry against one chunk.
+struct DecodeTask {
+  int64_t chunk, b, first, last;
+};
+
+PartialMemory partial_of(const TiledCall& call, int64_t chunk, int64_t b, int64_t g) {
+  const Problem& p = call.p;
+  const int64_t index = (chunk * p.batch + b) * p.heads_kv + g;
+  Carver carver(call.scratch.partials + index * call.scratch.floats_per_partial);
+  return PartialMemory::carve(carver, p);
+}
+
+/// Rows of the keys from `j0` on, of all heads of the task: what lies side by side is read in one sweep.
+Ahead read_strip_ahead(const TiledCall& call, const DecodeTask& task, int64_t j0, int64_t end) {
+  if (j0 >= end) return {};
+  const Problem& p = call.p;
+  const auto bytes = static_cast<int64_t>(bytes_of(p.dtype));
+  const int64_t heads = task.last - task.first;
+  const auto rows_of = [&](const ConstTensor& tensor, int64_t width) {
+    const void* first = row_at(tensor, p.dtype, task.b, j0, task.first);
+    return Ahead::Rows{static_cast<const char*>(first), tensor.seq_stride * bytes, heads * width * bytes,
+                       std::min(call.strip, end - j0)};
+  };
+  return {rows_of(call.k, p.head_dim), rows_of(call.v, p.value_dim), heads * (call.strip / 4)};
+}
+
+void run_task(const TiledCall& call, const DecodeTask& task, float* block) {
+  const Problem& p = call.p;
+  const int64_t begin = task.chunk * kDecodeChunk, end = std::min(begin + kDecodeChunk, p.seq_kv);
+  const auto head_of = [&](int64_t g) {
+    Carver carver(block);
+    return DecodeHead(call, task.b, g, DecodeMemory::carve(carver, p, g - task.first),
+                      partial_of(call, task.chunk, task.b, g));
+  };
+  for (int64_t g = task.first; g < task.last; ++g) head_of(g).start();
+  for (int64_t j0 = begin; j0 < end; j0 += call.strip) {
+    Ahead ahead = read_strip_ahead(call, task, j0 + call.strip, end);
+    for (int64_t g = task.first; g < task.last; ++g) {
+      head_of(g).visit_strip(j0, std::min(j0 + call.strip, end), ahead);
+    }
+  }
+}
+
 /// O and LSE of one row from all chunks, in their order. `buffer` [value_dim].
 void merge_row(const TiledCall& call, int64_t b, int64_t h, int64_t i, const Forward& args, float* buffer) {
   const Problem& p = call.p;
   const int64_t chunks = decode_chunks(p), row = h % p.group() * p.seq_q + i;
-  const auto part = [&](int64_t chunk) {
-    Carver carver(call.scratch.partials + (chunk * p.batch * p.heads_kv + b * p.heads_kv + h / p.group()) *
-                                              call.scratch.floats_per_partial);
-    return PartialMemory::carve(carver, p);
-  };
+  const auto part = [&](int64_t chunk) { return partial_of(call, chunk, b, h / p.group()); };
   float maximum = -kInfinity, sum = 0;
   for (int64_t chunk = 0; chunk < chunks; ++chunk) maximum = std::max(maximum, part(chunk).maximum[row]);
   std::fill_n(buffer, p.value_dim, 0.0f);
@@ -250,24 +318,24 @@ void decode_all(const Context& context, const Problem& p, const Forward& args, c
   const Tiling tiling{kQueryStep, kKeyTile};
   const TileLists lists;
   const TiledCall call{p, tiling, lists, scratch, args.q, args.k, args.v, args.tables};
-  const int64_t units = p.batch * p.heads_kv;
+  const bool side_by_side = args.k.head_stride == p.head_dim && args.v.head_stride == p.value_dim;
+  const int64_t heads = side_by_side ? decode_heads(context, p) : 1;  // of a task; changes no result
+  const int64_t groups = (p.heads_kv + heads - 1) / heads;
 #pragma omp parallel num_threads(context.threads)
   {
-    Carver block(scratch.blocks + omp_get_thread_num() * scratch.floats_per_block);
-    const DecodeMemory memory = DecodeMemory::carve(block, p);
-    // All heads of a chunk before the next chunk: their rows are neighbours in memory.
+    float* block = scratch.blocks + omp_get_thread_num() * scratch.floats_per_block;
 #pragma omp for schedule(dynamic)
-    for (int64_t index = 0; index < decode_chunks(p) * units; ++index) {
-      const int64_t begin = index / units * kDecodeChunk, unit = index % units;
-      const DecodeTask task{unit / p.heads_kv, unit % p.heads_kv, begin,
-                            std::min(begin + kDecodeChunk, p.seq_kv)};
-      Carver carver(scratch.partials + index * scratch.floats_per_partial);
-      DecodeChunk(call, task, memory, PartialMemory::carve(carver, p)).run();
+    for (int64_t index = 0; index < decode_chunks(p) * p.batch * groups; ++index) {
+      const int64_t first = index % groups * heads;
+      run_task(
+          call,
+          {index / groups / p.batch, index / groups % p.batch, first, std::min(first + heads, p.heads_kv)},
+          block);
     }
 #pragma omp for schedule(static)
     for (int64_t row = 0; row < p.batch * p.heads_q * p.seq_q; ++row) {
       const int64_t head = row / p.seq_q;
-      merge_row(call, head / p.heads_q, head % p.heads_q, row % p.seq_q, args, memory.values);
+      merge_row(call, head / p.heads_q, head % p.heads_q, row % p.seq_q, args, block);
     }
   }
 }

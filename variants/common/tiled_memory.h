@@ -111,26 +111,30 @@ struct BackwardMemory {
   }
 };
 
-/// What a thread keeps of a chunk of keys and the few queries against it.
+/// What a thread keeps of a chunk of keys and the few queries against it; q, begin and end for every head of
+/// a task, the rest shared.
 struct DecodeMemory {
-  float* q;        // [rows][head_dim] scaled, rotated
-  float* keys;     // [head_dim][strip]
-  float* rows;     // [strip][head_dim] keys on the way to their transposed strip
+  float* q;        // [rows][padded head_dim] scaled, rotated
+  float* keys;     // [head_dim][strip], or sums of products before they are added over lanes
+  float* rows;     // [strip][padded head_dim] keys that had to be converted or rotated
   float* values;   // [strip][padded value_dim]
   float* scores;   // [rows][strip], then P
   int64_t* begin;  // [rows] first visible key
   int64_t* end;    // [rows] behind the last one
 
-  static DecodeMemory carve(Carver& carver, const Problem& p) {
+  /// `head` counts within the task.
+  static DecodeMemory carve(Carver& carver, const Problem& p, int64_t head) {
     const int64_t rows = decode_rows(p);
     DecodeMemory m;
-    m.q = carver.take(rows * p.head_dim);
-    m.keys = carver.take(p.head_dim * kQueryStep);
-    m.rows = carver.take(kQueryStep * p.head_dim);
+    m.keys = carver.take(std::max(p.head_dim, 2 * kQueryStep) * kQueryStep);  // or 4 squares of lanes
+    m.rows = carver.take(kQueryStep * padded_width(p.head_dim));
     m.values = carver.take(kQueryStep * padded_width(p.value_dim));
     m.scores = carver.take(rows * kQueryStep);
-    m.begin = reinterpret_cast<int64_t*>(carver.take(2 * rows));
-    m.end = reinterpret_cast<int64_t*>(carver.take(2 * rows));
+    for (int64_t h = 0; h <= head; ++h) {
+      m.q = carver.take(rows * padded_width(p.head_dim));
+      m.begin = reinterpret_cast<int64_t*>(carver.take(2 * rows));
+      m.end = reinterpret_cast<int64_t*>(carver.take(2 * rows));
+    }
     return m;
   }
 };
