@@ -25,6 +25,9 @@ struct Info {
   Fidelity fidelity = Fidelity::exact;
   std::vector<std::string> tags;
   std::string citation;
+  std::string version;  ///< of the library behind a peer; else empty
+  /// False for a peer that multiplies what a causal mask hides by 0, so that NaN there reaches its result.
+  bool hides_nan = true;
 };
 
 /// Yes, or the reason why not, which becomes the row's reason.
@@ -90,6 +93,9 @@ class Variant {
   /// threads.
   virtual void plan(const Context& context, const Problem& problem, Workspace& counting) const = 0;
   virtual Cost cost(const Problem& problem) const = 0;
+  /// Brings in what the variant needs beyond the program, such as a library that is only loaded when it is
+  /// used. Before memory is watched and before the first prepare(); later calls do nothing.
+  virtual void load() const {}
   /// Untimed set-up into the workspace; depends on the problem, never on tensor values.
   virtual void prepare(const Context&, const Problem&, Workspace&) const {}
   /// Enqueues (GPU) or does (CPU) the work: no allocation, no synchronisation, no clock.

@@ -116,9 +116,11 @@ class PointRun {
     entry.bytes = variant_bytes(*entry.variant, problem_, job_.threads);
     const size_t needed = shared_bytes(problem_) + entry.bytes;
     if (needed > job_.memory_limit_bytes) {
-      entry.finish(Status::out_of_memory, fmt::format("predicted {} bytes, the limit is {}: not attempted",
-                                                      needed, job_.memory_limit_bytes));
+      return entry.finish(
+          Status::out_of_memory,
+          fmt::format("predicted {} bytes, the limit is {}: not attempted", needed, job_.memory_limit_bytes));
     }
+    entry.variant->load();
   }
 
   void emit_finished() {

@@ -75,8 +75,8 @@ std::string supported(const Variant& variant, const Feature (&features)[kCount])
 
 using Row = std::vector<std::string>;
 
-const Row kHeader = {"name",      "family", "device", "fidelity", "tags",      "masks",
-                     "positions", "dtypes", "passes", "shapes",   "available", "citation"};
+const Row kHeader = {"name",   "family", "device", "fidelity",  "tags",    "masks",   "positions",
+                     "dtypes", "passes", "shapes", "available", "version", "citation"};
 
 Row describe(const Variant& variant) {
   const Info& info = variant.info();
@@ -92,6 +92,7 @@ Row describe(const Variant& variant) {
           supported(variant, kPasses),
           supported(variant, kShapes),
           missing.empty() ? "yes" : missing,
+          info.version,
           info.citation};
 }
 
@@ -106,7 +107,7 @@ void print_csv(const std::vector<Row>& rows) {
   }
 }
 
-/// A block of lines per variant: a table of twelve columns fits no terminal.
+/// A block of lines per variant: a table of thirteen columns fits no terminal.
 void print_table(const std::vector<Row>& rows) {
   for (size_t r = 1; r < rows.size(); ++r) {
     fmt::print("{}\n", rows[r][0]);

@@ -15,6 +15,7 @@
 #include "harness/measure/clock.h"
 #include "harness/measure/memory.h"
 #include "harness/measure/topology.h"
+#include "harness/registry.h"
 #include "harness/run/device.h"
 
 namespace attn {
@@ -96,13 +97,18 @@ json describe_build() {
 }
 
 json describe_libraries() {
-  return {{"Google Benchmark", build::kGoogleBenchmark},
-          {"Eigen", build::kEigen},
-          {"Highway", build::kHighway},
-          {"OpenBLAS", build::kOpenBlas},
-          {"OpenMP", fmt::format("{}", _OPENMP)},
-          {"fmt", build::kFmt},
-          {"hwloc", build::kHwloc}};
+  json libraries = {{"Google Benchmark", build::kGoogleBenchmark},
+                    {"Eigen", build::kEigen},
+                    {"Highway", build::kHighway},
+                    {"OpenBLAS", build::kOpenBlas},
+                    {"OpenMP", fmt::format("{}", _OPENMP)},
+                    {"fmt", build::kFmt},
+                    {"hwloc", build::kHwloc}};
+  // Libraries behind peers, by the variant's name.
+  for (const Variant* variant : all_variants()) {
+    if (!variant->info().version.empty()) libraries[variant->info().name] = variant->info().version;
+  }
+  return libraries;
 }
 
 }  // namespace

@@ -33,6 +33,8 @@ class Laboratory {
   /// Inputs rounded to multiples of 2^-6, so that sums and small multiples of them are exact.
   Inputs<float> inputs(const Problem& problem, uint64_t salt = 0) const;
   Measured run(const Problem& problem, const Inputs<float>& inputs) const;
+  /// NaN behind the mask must not reach the result.
+  bool hides_nan() const { return variant_.info().hides_nan; }
 
  private:
   const Variant& variant_;

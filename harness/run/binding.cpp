@@ -65,6 +65,7 @@ Binding::Binding(const Variant& variant, const Problem& problem, const Inputs<fl
       options_(options),
       api_(device_api(variant.info().device)),
       context_{options.threads, api_.stream()} {
+  variant_.load();
   for (const Operand& operand : input_operands(problem_)) upload(add(operand), inputs.*operand.input);
   for (const Operand& operand : forward_results(problem_)) add(operand);
   if (problem_.pass == Pass::bwd) {
