@@ -6,6 +6,8 @@ kBuildPackages=(g++ cmake ninja-build pkg-config libbenchmark-dev libeigen3-dev 
 kReportPackages=(python3 python3-numpy python3-matplotlib python3-pandas python3-scipy python3-jinja2)
 kTestPackages=(catch2 python3-pytest)
 kStylePackages=(clang-format-14)
+kPeerPackages=(python3-venv)
+kPeerWheels=(torch)
 
 say() { printf 'attnbench: %s\n' "$*" >&2; }
 fail() {
@@ -48,6 +50,16 @@ install_packages() {
     run_quietly "$log" "${apt[@]}" install --no-install-recommends "${missing[@]}" ||
     fail "cannot install the packages above; as root, run: apt-get install ${missing[*]}"
   rm -f "$log"
+}
+
+# install_peers: other people's libraries, from PyPI into a virtual environment of this checkout.
+install_peers() {
+  local environment=$ATTN_ROOT/.venv
+  install_packages "${kPeerPackages[@]}"
+  [[ -x $environment/bin/python3 ]] || python3 -m venv "$environment" || fail "cannot make $environment: see above"
+  say "installing ${kPeerWheels[*]} in $environment: several gigabytes"
+  "$environment/bin/python3" -m pip install --quiet --disable-pip-version-check "${kPeerWheels[@]}" ||
+    fail "cannot install the wheels: see above"
 }
 
 # Two campaigns started at once build once. lock_build BUILD makes the folder and waits; unlock_build lets the next one in.

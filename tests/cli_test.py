@@ -79,12 +79,14 @@ def test_misuse_is_one_line_and_exit_code_2(arguments, tmp_path):
 
 def test_list_names_every_registered_file():
     built = (BUILD / "build.ninja").read_text()
-    files = re.findall(r"attn_add_variant\((\S+)\)", (SOURCE / "variants" / "CMakeLists.txt").read_text())
+    lines = (SOURCE / "variants" / "CMakeLists.txt").read_text()
+    files = re.findall(r"attn_add_variant\((\S+)\)", lines)
+    files += [f"peers/{name}_cpu.cpp" for name in re.findall(r"attn_add_peer\((\w+)\)", lines)]
     readme = (SOURCE / "variants" / "README.md").read_text()
     names = set()
     for file in files:
-        if file.endswith(".cu") and file not in built:
-            continue  # built without CUDA
+        if (file.endswith(".cu") or file.startswith("peers/")) and file not in built:
+            continue  # built without CUDA, or without the library of a peer
         found = re.findall(r'\.name = "([^"]+)"', (SOURCE / "variants" / file).read_text())
         assert found, f"variants/{file} registers nothing"
         assert f"({file})" in readme and all(f"`{name}`" in readme for name in found), f"variants/README.md lacks {file}"

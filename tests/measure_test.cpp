@@ -128,7 +128,10 @@ TEST_CASE("no variant allocates in forward or backward") {
   };
   openmp_runtime = find_openmp_runtime();
   for (const Variant* variant : all_variants()) {
-    if (variant->info().device != Device::cpu) continue;
+    const Info& info = variant->info();
+    if (info.device != Device::cpu) continue;
+    // Other people's libraries take their scratch where they like; see memory_process_peak_bytes.
+    if (std::find(info.tags.begin(), info.tags.end(), "peer") != info.tags.end()) continue;
     size_t ran = 0;
     for (const char* text : problems) {
       for (Pass pass : {Pass::fwd, Pass::bwd}) {

@@ -1,0 +1,12 @@
+"""Prints version and folder of a Python package, separated by a semicolon, without importing it: find_package.py NAME."""
+
+import importlib.metadata
+import importlib.util
+import pathlib
+import sys
+
+NAME = sys.argv[1]
+found = importlib.util.find_spec(NAME)
+if found is None or not found.origin:
+    sys.exit(1)
+print(importlib.metadata.version(NAME), pathlib.Path(found.origin).parent, sep=";", end="")

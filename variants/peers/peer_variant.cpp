@@ -1,0 +1,67 @@
+#include "variants/peers/peer_variant.h"
+
+#include <dlfcn.h>
+
+#include <stdexcept>
+
+namespace attn {
+namespace {
+
+/// RTLD_DEEPBIND: a peer must find the matrix products of its own library. OpenBLAS is linked to this program
+/// and exports the same names (sgemm_ and the like), which would otherwise be found first.
+Peer* open_peer(const std::string& plugin) {
+  void* library = dlopen(plugin.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
+  if (!library) throw std::runtime_error(std::string("cannot load a peer: ") + dlerror());
+  const auto open = reinterpret_cast<OpenPeer>(dlsym(library, kOpenPeer));
+  if (!open) throw std::runtime_error(plugin + " is not a plug-in of this program");
+  return open();
+}
+
+PeerProblem numbers_of(const Context& context, const Problem& p) {
+  return {p.batch,     p.heads_q, p.heads_kv,     p.seq_q,           p.seq_kv,       p.head_dim,
+          p.value_dim, p.dtype,   !p.mask.none(), p.softmax_scale(), context.threads};
+}
+
+Info tagged(Info info) {
+  info.tags.push_back("peer");
+  return info;
+}
+
+}  // namespace
+
+PeerVariant::PeerVariant(Info info, std::string plugin)
+    : Variant(tagged(std::move(info))), plugin_(std::move(plugin)) {}
+
+void PeerVariant::load() const {
+  std::call_once(loaded_, [this] { peer_ = open_peer(plugin_); });
+}
+
+void PeerVariant::prepare(const Context& context, const Problem& p, Workspace&) const {
+  load();
+  peer_->prepare(numbers_of(context, p));
+}
+
+void PeerVariant::forward(const Context& context, const Problem& p, const Forward& args, Workspace&) const {
+  peer_->forward(numbers_of(context, p), args);
+}
+
+void PeerVariant::backward(const Context& context, const Problem& p, const Backward& args, Workspace&) const {
+  peer_->backward(numbers_of(context, p), args);
+}
+
+bool is_top_left_causal(const Problem& p) {
+  if (!p.mask.band_only()) return false;
+  const MaskRule rule = p.mask_rule();
+  return rule.band_high == 0 && rule.band_low <= -p.seq_q;
+}
+
+std::string beyond_plain_attention(const Problem& p) {
+  if (p.position.kind != PositionKind::none) return "no positions";
+  if (p.softcap != 0) return "no softcap";
+  if (!p.mask.none() && !is_top_left_causal(p)) {
+    return "of the masks only none, and causal where query i sees the keys up to i";
+  }
+  return "";
+}
+
+}  // namespace attn
