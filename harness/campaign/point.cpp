@@ -110,8 +110,10 @@ class PointRun {
     entry.row.complexity_time = cost.time_order;
     entry.row.complexity_memory = cost.memory_order;
     entry.row.memory_operands_bytes = static_cast<int64_t>(operand_bytes(problem_));
-    entry.row.memory_workspace_planned_bytes =
-        static_cast<int64_t>(planned_workspace_bytes(*entry.variant, problem_, job_.threads));
+    if (entry.variant->info().books_scratch) {
+      entry.row.memory_workspace_planned_bytes =
+          static_cast<int64_t>(planned_workspace_bytes(*entry.variant, problem_, job_.threads));
+    }
     entry.row.memory_method = "planned: booked by plan(); operands: sizes of inputs and outputs";
     entry.bytes = variant_bytes(*entry.variant, problem_, job_.threads);
     const size_t needed = shared_bytes(problem_) + entry.bytes;
@@ -172,8 +174,10 @@ class PointRun {
     entry.binding->synchronize();
     const bool on_cpu = entry.variant->info().device == Device::cpu;
     if (on_cpu) entry.row.memory_process_peak_bytes = probe.growth_bytes();
-    const Footprint footprint = entry.binding->footprint();
-    entry.row.memory_workspace_peak_bytes = static_cast<int64_t>(footprint.workspace_peak);
+    if (entry.variant->info().books_scratch) {
+      const Footprint footprint = entry.binding->footprint();
+      entry.row.memory_workspace_peak_bytes = static_cast<int64_t>(footprint.workspace_peak);
+    }
     entry.row.memory_method = kMemoryMethod;
     const Outputs<float> first = entry.binding->outputs();
     judge(entry, first);

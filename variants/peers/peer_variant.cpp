@@ -24,6 +24,7 @@ PeerProblem numbers_of(const Context& context, const Problem& p) {
 
 Info tagged(Info info) {
   info.tags.push_back("peer");
+  info.books_scratch = false;
   return info;
 }
 

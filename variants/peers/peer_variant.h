@@ -14,7 +14,7 @@ class PeerVariant : public Variant {
   /// Adds the tag "peer". `plugin` is the path of the shared library.
   PeerVariant(Info info, std::string plugin);
 
-  /// A peer takes its scratch from its own allocator: nothing is booked, and the peak of the process tells.
+  /// A peer takes its scratch from its own allocator: nothing is booked, the peak of the process tells.
   void plan(const Context&, const Problem&, Workspace&) const override {}
   void load() const override;
   void prepare(const Context& context, const Problem& p, Workspace&) const override;
