@@ -96,6 +96,9 @@ Outputs<float> compute(const Options& options, const Problem& problem, const Inp
     throw UsageError(
         fmt::format("{} does not support {}: {}", options.variant, problem.text(), support.reason));
   }
+  if (options.outputs.count("lse") && !variant.info().gives_lse) {
+    throw UsageError(fmt::format("eval: {} gives no LSE", options.variant));
+  }
   Binding binding(variant, problem, inputs, {.threads = options.threads});
   binding.run();
   return binding.outputs();

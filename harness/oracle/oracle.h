@@ -59,7 +59,7 @@ struct Verdict {
 };
 
 /// Known elements against their bounds; every element must be a number (LSE: or -inf). Exact zeros must be
-/// exact.
+/// exact. An empty LSE is one that the variant does not give.
 Verdict compare(const Problem& problem, const Truth& truth, const Outputs<float>& outputs);
 
 }  // namespace attn

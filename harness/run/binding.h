@@ -53,7 +53,7 @@ class Binding {
   double time_s(int64_t calls);
   /// Poisons the outputs again.
   void poison_outputs();
-  /// What the last run left, as contiguous float32.
+  /// What the last run left, as contiguous float32; without the LSE where the variant gives none.
   Outputs<float> outputs();
   /// Names of outputs and scratch whose guard bytes were overwritten (guarded only).
   std::vector<std::string> overruns();
