@@ -9,6 +9,7 @@
 #include <cstring>
 #include <set>
 #include <string>
+#include <thread>
 
 #include "harness/registry.h"
 #include "harness/run/binding.h"
@@ -96,5 +97,17 @@ TEST_CASE("a peer keeps to its number of threads") {
       Binding one(*peer, problem, inputs, {.threads = 1});
       CHECK(occupancy(one) < 1.5);
     }
+  }
+}
+
+TEST_CASE("a peer's threads rest between calls") {
+  for (const Variant* peer : peers()) {
+    const Problem problem = Problem::parse("hq=4,nq=256,d=64");
+    INFO(peer->info().name);
+    Binding binding(*peer, problem, make_inputs(problem, Fill::normal, 1), {.threads = 2});
+    for (int call = 0; call < 10; ++call) binding.run();
+    const double cpu = cpu_seconds();
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    CHECK(cpu_seconds() - cpu < 0.1);  // the next variant's round would lose what they spin
   }
 }
