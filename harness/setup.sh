@@ -7,7 +7,7 @@ kReportPackages=(python3 python3-numpy python3-matplotlib python3-pandas python3
 kTestPackages=(catch2 python3-pytest)
 kStylePackages=(clang-format-14)
 kPeerPackages=(python3-venv)
-kPeerWheels=(torch onnxruntime)
+kPeerWheels=(torch onnxruntime openvino)
 
 say() { printf 'attnbench: %s\n' "$*" >&2; }
 fail() {

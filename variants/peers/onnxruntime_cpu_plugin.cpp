@@ -7,14 +7,14 @@
 
 #include <dlfcn.h>
 
-#include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <iterator>
 #include <memory>
 
 #include "variants/peers/onnx_model.h"
 #include "variants/peers/onnxruntime_api.h"
-#include "variants/peers/peer.h"
+#include "variants/peers/packed.h"
 
 namespace attn {
 namespace {
@@ -22,6 +22,9 @@ namespace {
 class Api {
  public:
   Api() {
+    // From 1.29 on the library reports its use to its maker over the network unless this is set before it
+    // starts. Nothing a benchmark runs may do so, nor keep threads and a database for it.
+    setenv("ORT_DISABLE_TELEMETRY", "1", 1);
     void* library = dlopen(ATTN_ONNXRUNTIME_LIBRARY, RTLD_NOW | RTLD_LOCAL);
     if (!library) throw std::runtime_error(dlerror());
     const auto base = reinterpret_cast<ort::GetApiBase>(dlsym(library, "OrtGetApiBase"));
@@ -91,51 +94,6 @@ int threads_of_this_process() {
   return static_cast<int>(std::distance(std::filesystem::directory_iterator("/proc/self/task"), {}));
 }
 
-/// [batch, seq, head, width] without gaps, as the operators take it: the tensor itself, or a copy.
-class Packed {
- public:
-  template <class Void>
-  Packed(const BasicTensor<Void>& tensor, const PeerProblem& p, int64_t heads, int64_t seq)
-      : shape_{p.batch, seq, heads * p.head_dim},
-        heads_(heads),
-        width_(p.head_dim),
-        tensor_{tensor.data, tensor.batch_stride, tensor.seq_stride, tensor.head_stride} {
-    const bool plain = tensor.head_stride == width_ && tensor.seq_stride == shape_[2] &&
-                       tensor.batch_stride == seq * shape_[2];
-    if (!plain) copy_.resize(elements());
-  }
-
-  void gather() {
-    for_each_row([this](const float* row, float* packed) { std::copy_n(row, width_, packed); });
-  }
-  /// Only of a tensor that may be written.
-  void scatter() {
-    for_each_row([this](const float* row, const float* packed) {
-      std::copy_n(packed, width_, const_cast<float*>(row));
-    });
-  }
-  const int64_t* shape() const { return shape_; }
-  size_t elements() const { return static_cast<size_t>(shape_[0] * shape_[1] * shape_[2]); }
-  float* data() { return copy_.empty() ? const_cast<float*>(tensor_.row<float>(0, 0, 0)) : copy_.data(); }
-
- private:
-  template <class Visit>
-  void for_each_row(Visit visit) {
-    if (copy_.empty()) return;
-    float* packed = copy_.data();
-    for (int64_t b = 0; b < shape_[0]; ++b) {
-      for (int64_t i = 0; i < shape_[1]; ++i) {
-        for (int64_t h = 0; h < heads_; ++h, packed += width_) visit(tensor_.row<float>(b, i, h), packed);
-      }
-    }
-  }
-
-  int64_t shape_[3];
-  int64_t heads_, width_;
-  ConstTensor tensor_;
-  std::vector<float> copy_;
-};
-
 class OnnxRuntimePeer final : public Peer {
  public:
   OnnxRuntimePeer() {
@@ -164,11 +122,9 @@ class OnnxRuntimePeer final : public Peer {
 
   void forward(const PeerProblem& p, const Forward& args) override {
     prepare(p);
-    Packed q(args.q, p, p.heads_q, p.seq_q), k(args.k, p, p.heads_kv, p.seq_kv);
-    Packed v(args.v, p, p.heads_kv, p.seq_kv), o(args.o, p, p.heads_q, p.seq_q);
-    for (Packed* operand : {&q, &k, &v}) operand->gather();
-    run(p, q, k, v, o);
-    o.scatter();
+    PackedForward packed(p, args);
+    run(p, packed);
+    packed.o.scatter();
   }
 
  private:
@@ -204,14 +160,14 @@ class OnnxRuntimePeer final : public Peer {
     wrap(value, tensor.data(), tensor.elements() * sizeof(float), tensor.shape(), 3, ort::kFloat);
   }
 
-  void run(const PeerProblem& p, Packed& q, Packed& k, Packed& v, Packed& o) {
+  void run(const PeerProblem& p, PackedForward& packed) {
     const auto make = [this] { return Value(api_, ort::kReleaseValue); };
     Value q_in = make(), k_in = make(), v_in = make(), last_in = make(), keys_in = make();
     Value o_out = make(), k_cache = make(), v_cache = make();
-    wrap(q_in, q);
-    wrap(k_in, k);
-    wrap(v_in, v);
-    wrap(o_out, o);
+    wrap(q_in, packed.q);
+    wrap(k_in, packed.k);
+    wrap(v_in, packed.v);
+    wrap(o_out, packed.o);
     std::vector<int32_t> last(static_cast<size_t>(p.batch), static_cast<int32_t>(p.seq_kv - 1));
     int32_t keys = static_cast<int32_t>(p.seq_kv);
     const int64_t one = 1;
