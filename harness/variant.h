@@ -28,6 +28,7 @@ struct Info {
   std::string version;  ///< of the library behind a peer; else empty
   /// False for a peer that multiplies what a causal mask hides by 0, so that NaN there reaches its result.
   bool hides_nan = true;
+  bool own_threads = false;   ///< true for a peer with another pool of threads than OpenMP's
   bool gives_lse = true;      ///< false for a peer that returns O alone; its LSE is not looked at
   bool books_scratch = true;  ///< false for a peer that allocates for itself: its workspace is unknown
 };

@@ -195,6 +195,17 @@ TEST_CASE("a steady case stops at six samples, the fewest with an interval") {
   CHECK(series[0].interval.high == Approx(0.01));
 }
 
+TEST_CASE("untimed calls before a sample are no samples, but count as spent") {
+  Scripted warmed{{0.01}}, spent{{0.01}}, lengthy{{0.2}};
+  auto series = time_rounds({warmed.timed("warmed")}, {.budget_s = 100, .warm_up_s = 0.025});
+  CHECK(series[0].samples.size() == 6);
+  CHECK(warmed.calls == 1 + 3 + 2 + 6 * (3 + 1));  // cold, warm-up, calibration, samples
+  series = time_rounds({spent.timed("spent")}, {.budget_s = 0.12, .warm_up_s = 0.025});
+  CHECK(series[0].samples.size() == 2);
+  series = time_rounds({lengthy.timed("lengthy")}, {.budget_s = 100, .warm_up_s = 0.025});
+  CHECK(lengthy.calls == 1 + 6);
+}
+
 TEST_CASE("a noisy case ends with its budget") {
   Alternating noisy;
   const auto series = time_rounds({noisy.timed("noisy", 0.01, 0.02)}, {.budget_s = 1});

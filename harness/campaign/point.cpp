@@ -25,6 +25,9 @@ constexpr const char* kMemoryMethod =
     "process: VmHWM "
     "after a reset through clear_refs, less what was resident before binding";
 
+/// Longer than idle threads of any runtime spin: GNU's OpenMP up to 10 ms, TBB and ONNX Runtime less.
+constexpr double kWarmUp_s = 0.03;
+
 bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() &&
          (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
@@ -200,6 +203,7 @@ class PointRun {
     RoundOptions options{.budget_s = job_.budget_s, .seed = job_.seed};
     for (Entry* entry : timed) {
       if (entry->row.variant == job_.baseline) options.baseline = cases.size();
+      if (entry->variant->info().own_threads) options.warm_up_s = kWarmUp_s;
       cases.push_back({entry->row.variant, [entry](int64_t calls) { return entry->binding->time_s(calls); }});
     }
     size_t at_work = 0;

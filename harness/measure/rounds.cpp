@@ -22,12 +22,15 @@ class SilentReporter final : public benchmark::BenchmarkReporter {
 
 class Case {
  public:
-  Case(const TimedCase& source, double budget_s) : source_(source), budget_s_(budget_s) {}
+  Case(const TimedCase& source, const RoundOptions& options)
+      : source_(source), budget_s_(options.budget_s), warm_up_s_(options.warm_up_s) {}
 
   /// Warms up and finds the calls that make a sample long enough.
   void calibrate() {
     // Cold: caches, thread team, first touch. A call this long needs no second one to be warm.
-    if (timed(1) >= kLongCall_s) return;
+    long_call_ = timed(1) >= kLongCall_s;
+    if (long_call_) return;
+    warm_up();
     for (int64_t calls = 1;;) {
       // The shorter of two: an interruption must not pass for a long call.
       const double seconds = std::min(timed(calls), timed(calls));
@@ -70,6 +73,10 @@ class Case {
  private:
   static constexpr double kLongCall_s = 0.1;
 
+  void warm_up() {
+    for (double spent = 0; !long_call_ && spent < warm_up_s_;) spent += timed(series_.calls_per_sample);
+  }
+
   double timed(int64_t calls) {
     const double seconds = source_.time_s(calls);
     spent_s_ += seconds;
@@ -78,6 +85,7 @@ class Case {
 
   double take_sample() {
     try {
+      warm_up();
       const double per_call = timed(series_.calls_per_sample) / static_cast<double>(series_.calls_per_sample);
       series_.samples.push_back({round_, per_call, core_clock_hz()});
       return per_call;
@@ -89,7 +97,9 @@ class Case {
 
   const TimedCase& source_;
   double budget_s_;
+  double warm_up_s_;
   double spent_s_ = 0;
+  bool long_call_ = false;
   bool finished_ = false;
   int64_t round_ = 0;
   std::string filter_;
@@ -117,7 +127,7 @@ std::vector<Series> time_rounds(const std::vector<TimedCase>& sources, const Rou
   std::vector<Case> cases;
   cases.reserve(sources.size());
   const Registration registration;
-  for (const TimedCase& source : sources) cases.emplace_back(source, options.budget_s);
+  for (const TimedCase& source : sources) cases.emplace_back(source, options);
   for (size_t k = 0; k < cases.size(); ++k) {
     options.announce(k);
     cases[k].calibrate();

@@ -44,6 +44,10 @@ struct RoundOptions {
   double budget_s = 2;       ///< timed seconds per case; the sample that crosses it is the last
   uint64_t seed = 0;         ///< of the order within a round
   std::optional<size_t> baseline;
+  /// Seconds of untimed calls before every sample, taken from the budget; none before calls that last 0.1 s.
+  /// Needed where cases have different pools of threads: idle threads spin for milliseconds and take the
+  /// cores from the case at work, whose own threads must be woken and spread over the cores first.
+  double warm_up_s = 0;
   /// Called before a case runs, outside the timed region.
   std::function<void(size_t)> announce = [](size_t) {};
 };

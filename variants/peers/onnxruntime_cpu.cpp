@@ -16,6 +16,7 @@ class OnnxRuntimeCpu final : public PeerVariant {
                      .citation = "ONNX Runtime, onnxruntime/contrib_ops/cpu/bert",
                      .version = ATTN_PEER_VERSION,
                      .hides_nan = false,
+                     .own_threads = true,
                      .gives_lse = false},
                     ATTN_PEER_PLUGIN) {}
 

@@ -17,6 +17,7 @@ class OpenVinoCpu final : public PeerVariant {
                      .citation = "OpenVINO, src/plugins/intel_cpu and src/common/snippets",
                      .version = ATTN_PEER_VERSION,
                      .hides_nan = false,
+                     .own_threads = true,
                      .gives_lse = false},
                     ATTN_PEER_PLUGIN) {}
 
