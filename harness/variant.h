@@ -1,7 +1,6 @@
 #pragma once
-// THE interface: a variant is one algorithm for multi-head attention on one device. What to compute is the
-// Problem. To add one: a file under variants/, a line in variants/CMakeLists.txt, ATTN_REGISTER at the file's
-// end.
+// THE interface: a variant is one algorithm for multi-head attention on one device; the Problem says what to
+// compute. To add one: a file that ends with ATTN_REGISTER, a line in variants/CMakeLists.txt.
 
 #include <memory>
 #include <stdexcept>
@@ -25,9 +24,8 @@ struct Info {
   Fidelity fidelity = Fidelity::exact;
   std::vector<std::string> tags;
   std::string citation;
-  std::string version;  ///< of the library behind a peer; else empty
-  /// False for a peer that multiplies what a causal mask hides by 0, so that NaN there reaches its result.
-  bool hides_nan = true;
+  std::string version;        ///< of the library behind a peer; else empty
+  bool hides_nan = true;      ///< false for a peer that multiplies what a causal mask hides by 0
   bool own_threads = false;   ///< true for a peer with another pool of threads than OpenMP's
   bool gives_lse = true;      ///< false for a peer that returns O alone; its LSE is not looked at
   bool books_scratch = true;  ///< false for a peer that allocates for itself: its workspace is unknown
@@ -96,8 +94,7 @@ class Variant {
   /// threads.
   virtual void plan(const Context& context, const Problem& problem, Workspace& counting) const = 0;
   virtual Cost cost(const Problem& problem) const = 0;
-  /// Brings in what the variant needs beyond the program, such as a library that is only loaded when it is
-  /// used. Before memory is watched and before the first prepare(); later calls do nothing.
+  /// Loads the library behind a peer, before the first prepare() and before memory is watched.
   virtual void load() const {}
   /// Untimed set-up into the workspace; depends on the problem, never on tensor values.
   virtual void prepare(const Context&, const Problem&, Workspace&) const {}

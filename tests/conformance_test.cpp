@@ -1,5 +1,7 @@
 // Every registered variant agrees with the truth on a reduced suite; the whole one is `attnbench check`.
 
+#include <hwy/targets.h>
+
 #include "harness/oracle/check.h"
 #include "harness/oracle/control_kernel.h"
 #include "harness/registry.h"
@@ -18,6 +20,33 @@ TEST_CASE("every variant conforms on the quick suite") {
     CHECK(report.worst <= 1);
     CHECK(report.cases + report.unsupported == static_cast<int64_t>(plan.cases.size() * plan.fills.size()));
   }
+}
+
+namespace {
+
+/// Compiled for `target` and able to run here: a native build has one instruction set, a portable one all.
+void check_with(int64_t target) {
+  INFO(hwy::TargetName(target));
+  hwy::SetSupportedTargetsForTest(target);
+  BlockFiles files;
+  CheckPlan plan{.variants = select_variants("^(flash|block_sparse)/cpu$"),
+                 .cases = check_cases(SuiteSize::quick, files),
+                 .fills = {Fill::peaked},
+                 .threads = 2};
+  const std::vector<VariantReport> reports = check(plan);
+  hwy::SetSupportedTargetsForTest(0);
+  for (const VariantReport& report : reports) {
+    CHECK(report.cases > 50);
+    for (const CheckFailure& failure : report.failures) FAIL_CHECK(failure.what);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("the kernels conform on every instruction set") {
+  const std::vector<int64_t> targets = hwy::SupportedAndGeneratedTargets();
+  REQUIRE_FALSE(targets.empty());
+  for (const int64_t target : targets) check_with(target);
 }
 
 TEST_CASE("the suite covers every kind of problem") {
