@@ -49,6 +49,31 @@ TEST_CASE("the kernels conform on every instruction set") {
   for (const int64_t target : targets) check_with(target);
 }
 
+TEST_CASE("the tiled forward gives the same bits for every number of threads") {
+  for (const char* text :
+       {"hq=3,nq=300,d=40,mask=causal,pos=alibi", "b=2,hq=4,hk=2,nq=130,d=64,mask=window:50:9",
+        "hq=4,hk=1,nq=2,nk=1300,d=24,mask=causal", "hq=8,nq=1,nk=2100,d=64,dtype=bf16"}) {
+    const Problem problem = Problem::parse(text);
+    const Inputs<float> inputs = make_inputs(problem, Fill::peaked, 1);
+    for (const char* name : {"flash/cpu", "block_sparse/cpu"}) {
+      const Variant& variant = find_variant(name);
+      if (!support_of(variant, problem)) continue;
+      INFO(name << " " << text);
+      const auto run = [&](int threads) {
+        Binding binding(variant, problem, inputs, {.threads = threads});
+        binding.run();
+        return binding.outputs();
+      };
+      const Outputs<float> one = run(1);
+      for (const int threads : {2, 3, 7}) {
+        const Outputs<float> several = run(threads);
+        CHECK(several.o == one.o);
+        CHECK(several.lse == one.lse);
+      }
+    }
+  }
+}
+
 TEST_CASE("the suite covers every kind of problem") {
   BlockFiles files;
   for (SuiteSize size : {SuiteSize::quick, SuiteSize::full}) {
