@@ -251,7 +251,7 @@ TEST_CASE("cases are interleaved: each runs once a round, and the baseline stays
 }
 
 TEST_CASE("ratios are paired by round") {
-  Series base, other;
+  TimedSeries base, other;
   for (int round = 0; round < 8; ++round) {
     const double drift = 1 + round;  // both slow down together: the ratio does not see it
     base.samples.push_back({round, 0.1 * drift, {}});
@@ -262,7 +262,7 @@ TEST_CASE("ratios are paired by round") {
   CHECK(ratio->median == Approx(3));
   CHECK(ratio->interval.low == Approx(3));
   CHECK(ratio->interval.high == Approx(3));
-  for (Sample& sample : other.samples) sample.round += 100;
+  for (TimedSample& sample : other.samples) sample.round += 100;
   CHECK(!paired_ratio(other, base));
 }
 

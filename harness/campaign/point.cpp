@@ -212,7 +212,7 @@ class PointRun {
       board_.announce(timed[which]->index, Step::time);
     };
     try {
-      const std::vector<Series> series = time_rounds(cases, options);
+      const std::vector<TimedSeries> series = time_rounds(cases, options);
       for (size_t k = 0; k < timed.size(); ++k) {
         record(*timed[k], series[k], options.baseline ? &series[*options.baseline] : nullptr);
       }
@@ -226,7 +226,7 @@ class PointRun {
     }
   }
 
-  void record(Entry& entry, const Series& series, const Series* baseline) {
+  void record(Entry& entry, const TimedSeries& series, const TimedSeries* baseline) {
     ResultRow& row = entry.row;
     const std::vector<double> times = series.times_s();
     row.time_s_median = median(times);
@@ -259,10 +259,10 @@ class PointRun {
     row.bound = to_text(limit->bound);
   }
 
-  void record_samples(Entry& entry, const Series& series) {
+  void record_samples(Entry& entry, const TimedSeries& series) {
     double clock_sum = 0;
     int64_t clocks = 0, number = 0;
-    for (const Sample& sample : series.samples) {
+    for (const TimedSample& sample : series.samples) {
       entry.samples.push_back(
           {job_.point, entry.row.variant, sample.round, number++, sample.time_s, sample.clock_hz});
       if (!sample.clock_hz) continue;

@@ -44,7 +44,8 @@ void measure(benchmark::State& state, const Variant& variant, const Problem& pro
 
 /// Arguments that CLI11 did not know: options of Google Benchmark, and nothing else.
 void initialize_benchmark(const std::vector<std::string>& extras) {
-  std::vector<std::string> words = {"attnbench gbench"};
+  // Google Benchmark keeps the first of them as the name it reports.
+  static std::vector<std::string> words = {"attnbench gbench"};
   for (const std::string& extra : extras) {
     if (!extra.starts_with("--benchmark_") && extra != "--v" && !extra.starts_with("--v=")) {
       throw UsageError(fmt::format(

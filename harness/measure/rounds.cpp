@@ -68,7 +68,7 @@ class Case {
 
   bool finished() const { return finished_; }
   bool out_of_budget() const { return spent_s_ >= budget_s_; }
-  Series& series() { return series_; }
+  TimedSeries& series() { return series_; }
 
  private:
   static constexpr double kLongCall_s = 0.1;
@@ -105,7 +105,7 @@ class Case {
   std::string filter_;
   SilentReporter reporter_;
   std::exception_ptr error_;
-  Series series_;
+  TimedSeries series_;
 };
 
 /// The registered closures point at the cases: none may outlive them.
@@ -115,15 +115,15 @@ struct Registration {
 
 }  // namespace
 
-std::vector<double> Series::times_s() const {
+std::vector<double> TimedSeries::times_s() const {
   std::vector<double> times;
-  for (const Sample& sample : samples) times.push_back(sample.time_s);
+  for (const TimedSample& sample : samples) times.push_back(sample.time_s);
   return times;
 }
 
 double shortest_sample_s() { return std::max(1000 * clock_resolution_s(), 200e-6); }
 
-std::vector<Series> time_rounds(const std::vector<TimedCase>& sources, const RoundOptions& options) {
+std::vector<TimedSeries> time_rounds(const std::vector<TimedCase>& sources, const RoundOptions& options) {
   std::vector<Case> cases;
   cases.reserve(sources.size());
   const Registration registration;
@@ -149,16 +149,16 @@ std::vector<Series> time_rounds(const std::vector<TimedCase>& sources, const Rou
       cases[k].judge(options.half_width);
     }
   }
-  std::vector<Series> results;
+  std::vector<TimedSeries> results;
   for (Case& timed : cases) results.push_back(std::move(timed.series()));
   return results;
 }
 
-std::optional<Ratio> paired_ratio(const Series& series, const Series& baseline) {
+std::optional<Ratio> paired_ratio(const TimedSeries& series, const TimedSeries& baseline) {
   std::map<int64_t, double> by_round;
-  for (const Sample& sample : baseline.samples) by_round[sample.round] = sample.time_s;
+  for (const TimedSample& sample : baseline.samples) by_round[sample.round] = sample.time_s;
   std::vector<double> ratios;
-  for (const Sample& sample : series.samples) {
+  for (const TimedSample& sample : series.samples) {
     const auto found = by_round.find(sample.round);
     if (found != by_round.end()) ratios.push_back(sample.time_s / found->second);
   }

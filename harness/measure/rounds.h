@@ -24,15 +24,15 @@ struct TimedCase {
   std::function<double(int64_t calls)> time_s;
 };
 
-struct Sample {
+struct TimedSample {
   int64_t round = 0;
   double time_s = 0;  ///< of one call
   std::optional<double> clock_hz;
 };
 
-struct Series {
+struct TimedSeries {
   int64_t calls_per_sample = 1;
-  std::vector<Sample> samples;
+  std::vector<TimedSample> samples;
   Interval interval;  ///< of the median; not known below 6 samples
   bool converged = false;
 
@@ -53,14 +53,14 @@ struct RoundOptions {
 };
 
 /// Throws what a case throws.
-std::vector<Series> time_rounds(const std::vector<TimedCase>& cases, const RoundOptions& options);
+std::vector<TimedSeries> time_rounds(const std::vector<TimedCase>& cases, const RoundOptions& options);
 
 /// Median of the per-round ratios series / baseline with its interval; nothing where they share no round.
 struct Ratio {
   double median = 0;
   Interval interval;
 };
-std::optional<Ratio> paired_ratio(const Series& series, const Series& baseline);
+std::optional<Ratio> paired_ratio(const TimedSeries& series, const TimedSeries& baseline);
 
 /// Shortest sample: 1000 steps of the clock, and at least 200 microseconds.
 double shortest_sample_s();

@@ -2,11 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
-#include <regex>
 
 #include "harness/problem/error.h"
 
@@ -53,21 +53,31 @@ std::string read_dictionary(const std::string& path, std::istream& file) {
   return dictionary;
 }
 
-/// The value after 'key':, as far as `pattern` matches.
-std::string value_of(const std::string& path, const std::string& dictionary, const char* key,
-                     const char* pattern) {
-  std::smatch found;
-  const std::regex regex(fmt::format("['\"]{}['\"]\\s*:\\s*({})", key, pattern));
-  if (!std::regex_search(dictionary, found, regex)) refuse(path, fmt::format("its header has no '{}'", key));
-  return found[1];
+/// The value after 'key': a text with its quotes, a tuple with its brackets, or a word. Scanned by hand: the
+/// header is a stranger's, and std::regex recurses once for each of its characters.
+std::string value_of(const std::string& path, const std::string& dictionary, const std::string& key) {
+  const size_t quoted = std::min(dictionary.find("'" + key + "'"), dictionary.find('"' + key + '"'));
+  const size_t colon = quoted == std::string::npos ? quoted : dictionary.find(':', quoted + key.size() + 2);
+  const size_t begin = colon == std::string::npos ? colon : dictionary.find_first_not_of(" \t", colon + 1);
+  if (begin == std::string::npos) refuse(path, fmt::format("its header has no '{}'", key));
+  const char first = dictionary[begin];
+  const bool closed = first == '\'' || first == '"' || first == '(';
+  const std::string ends = first == '(' ? ")" : closed ? std::string(1, first) : ",} \n";
+  const size_t end = dictionary.find_first_of(ends, begin + 1);
+  if (end == std::string::npos) refuse(path, fmt::format("its header has no '{}'", key));
+  return dictionary.substr(begin, end - begin + (closed ? 1 : 0));
 }
 
 std::vector<int64_t> parse_shape(const std::string& path, const std::string& text) {
+  if (text.front() != '(' || text.find_first_not_of("0123456789, ()") != std::string::npos) {
+    refuse(path, "its header has no 'shape'");
+  }
   std::vector<int64_t> shape;
-  const std::regex digits("[0-9]+");
-  for (std::sregex_iterator i(text.begin(), text.end(), digits); i != std::sregex_iterator(); ++i) {
-    if (i->length() > 15) refuse(path, "its shape " + text + " is too large");
-    shape.push_back(std::stoll(i->str()));
+  for (size_t end, at = text.find_first_of("0123456789"); at != std::string::npos;
+       at = text.find_first_of("0123456789", end)) {
+    end = std::min(text.find_first_not_of("0123456789", at), text.size());
+    if (end - at > 15) refuse(path, "its shape " + text + " is too large");
+    shape.push_back(std::stoll(text.substr(at, end - at)));
   }
   return shape;
 }
@@ -85,17 +95,17 @@ uint64_t count_elements(const std::string& path, const std::vector<int64_t>& sha
 
 Header read_header(const std::string& path, std::istream& file) {
   const std::string dictionary = read_dictionary(path, file);
-  const std::string quoted = value_of(path, dictionary, "descr", "['\"][^'\"]*['\"]|\\[");
+  const std::string quoted = value_of(path, dictionary, "descr");
   const std::string dtype = quoted.size() > 2 ? quoted.substr(1, quoted.size() - 2) : quoted;
   Header header;
   header.wide = dtype == "<f8";
   if (!header.wide && dtype != "<f4") {
     refuse(path, fmt::format("its dtype {} is not accepted: use float32 or float64, little-endian", dtype));
   }
-  if (value_of(path, dictionary, "fortran_order", "\\w+") != "False") {
+  if (value_of(path, dictionary, "fortran_order") != "False") {
     refuse(path, "its elements are in Fortran order: save np.ascontiguousarray(x)");
   }
-  header.shape = parse_shape(path, value_of(path, dictionary, "shape", "\\([0-9, ]*\\)"));
+  header.shape = parse_shape(path, value_of(path, dictionary, "shape"));
   header.elements = count_elements(path, header.shape);
   return header;
 }
