@@ -34,6 +34,9 @@ inline constexpr bool kConvertsHalf = false;  // no instruction; Highway's emula
 inline constexpr bool kConvertsHalf = true;
 #endif
 
+static_assert(HWY_LANES(float) >= 4,
+              "rows are transposed four at a time, so a strip holds a multiple of four");
+
 using Bits = hn::RebindToUnsigned<Tag>;
 using Bits16 = hn::Rebind<uint16_t, Tag>;
 using Half = hn::Rebind<hwy::float16_t, Tag>;
@@ -131,10 +134,9 @@ HWY_INLINE void rotate_row(const RopeTable& rope, int64_t position, float sign, 
 HWY_INLINE void transpose_four(Vec r0, Vec r1, Vec r2, Vec r3, float* HWY_RESTRICT to, size_t to_stride) {
   const Tag f;
   const size_t n = hn::Lanes(f);
-  const hn::FixedTag<float, 4> quad;
   HWY_ALIGN float staged[4 * hn::MaxLanes(Tag())];
   hn::StoreInterleaved4(r0, r1, r2, r3, f, staged);
-  for (size_t c = 0; c < n; ++c) hn::StoreU(hn::Load(quad, staged + 4 * c), quad, to + c * to_stride);
+  for (size_t c = 0; c < n; ++c) std::memcpy(to + c * to_stride, staged + 4 * c, 4 * sizeof(float));
 }
 
 /// out[columns][out_stride] = rows[count][row_stride] transposed, times `factor`; count is a multiple of 4.
