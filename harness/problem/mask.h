@@ -65,6 +65,11 @@ struct MaskRule {
     return {begin, end};
   }
 
+  /// Keys that some query of [i0, i1) may see, as far as band and padding say.
+  ATTN_HOST_DEVICE KeyRange rows_range(int64_t b, int64_t i0, int64_t i1) const {
+    return {row_range(b, i0).begin, row_range(b, i1 - 1).end};
+  }
+
   ATTN_HOST_DEVICE bool allows(int64_t b, int64_t i, int64_t j) const {
     const int64_t distance = j - i;
     if (distance < band_low || distance > band_high || j >= key_length(b)) return false;

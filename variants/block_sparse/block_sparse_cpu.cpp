@@ -1,8 +1,8 @@
 // Block-sparse attention on the CPU, forward and backward: exact attention over the tiles its mask shows.
 //
 // The mask (band of causal and window, key lengths, block file) becomes a list of visited key tiles per query
-// block, once, in prepare(); the arithmetic is that of flash/cpu. Blocks are smaller than flash's, and key
-// tiles follow the block file, so that the visited area stays close to the visible pairs.
+// block, once, in prepare(); the arithmetic is that of flash/cpu. Under a block
+// file, blocks are smaller than flash's and key tiles follow the file, so that few tiles are read in vain.
 //
 // Time O(h d visited pairs), workspace O(n + tiles). Child et al. 2019 (Sparse Transformer); Dao et al. 2022,
 // section 3.3.
@@ -21,7 +21,8 @@ int64_t key_tile_of(const Problem& p) {
 }
 
 Tiling tiling_of(const Context& context, const Problem& p) {
-  return {std::min(choose_tiling(context, p).query_block, 4 * kQueryStep), key_tile_of(p)};
+  const int64_t longest = choose_tiling(context, p).query_block;
+  return {p.mask.has_blocks() ? std::min(longest, 4 * kQueryStep) : longest, key_tile_of(p)};
 }
 
 struct Scratch {

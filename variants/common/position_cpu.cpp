@@ -57,7 +57,7 @@ void ToeplitzBias::prepare(const Problem& p) const {
     buckets_[e] = static_cast<int32_t>(p.position.t5_bucket(p.seq_q - 1 - e));
 }
 
-void ToeplitzBias::fill(const Problem& p, const Tables& tables, int threads) const {
+void ToeplitzBias::fill(const Problem& p, const Tables& tables, double factor, int threads) const {
   if (empty()) return;
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (int64_t head = 0; head < p.heads_q; ++head) {
@@ -65,8 +65,9 @@ void ToeplitzBias::fill(const Problem& p, const Tables& tables, int threads) con
     std::fill_n(row + width_, kPadding, 0.0f);
     const double slope = p.position.t5() ? 0 : alibi_slope(p.heads_q, head);
     for (int64_t e = 0; e < width_; ++e) {
-      row[e] = buckets_ ? tables.t5_bias[buckets_[e] * p.heads_q + head]
-                        : static_cast<float>(-slope * static_cast<double>(std::abs(p.seq_q - 1 - e)));
+      const double bias = buckets_ ? static_cast<double>(tables.t5_bias[buckets_[e] * p.heads_q + head])
+                                   : -slope * static_cast<double>(std::abs(p.seq_q - 1 - e));
+      row[e] = static_cast<float>(factor * bias);
     }
   }
 }

@@ -36,8 +36,8 @@ class ToeplitzBias {
   static ToeplitzBias take(const Problem& problem, Workspace& workspace);
   /// Bucket of each distance (T5), for prepare().
   void prepare(const Problem& problem) const;
-  /// Fills the rows: from slopes (ALiBi) or the table (T5).
-  void fill(const Problem& problem, const Tables& tables, int threads) const;
+  /// Fills the rows: from slopes (ALiBi) or the table (T5), times `factor`.
+  void fill(const Problem& problem, const Tables& tables, double factor, int threads) const;
   /// d_t5_bias[bucket][head] += sums[i - j + seq_kv - 1] of one head.
   void add_table_gradient(const Problem& problem, int64_t head, const float* sums, float* d_t5_bias) const;
 

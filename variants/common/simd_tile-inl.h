@@ -86,19 +86,28 @@ class Ahead {
   int64_t at_a_step_ = 0;
 };
 
-/// out[r][strip] = sum_c rows[r][c] * columns[c][strip] for kRows rows; `maximum` [strip] is raised to their
-/// maximum.
-template <size_t kRows, bool kMaximum>
+/// What `product` adds up to: nothing, or a term given as an object of this form.
+struct FromZero {
+  /// Vector v of row r's strip.
+  HWY_INLINE Vec operator()(size_t /*r*/, size_t /*v*/) const { return hn::Zero(Tag()); }
+};
+
+/// out[r][strip] = start(first + r) + sum_c rows[r][c] * columns[c][strip] for kRows rows; `maximum` [strip]
+/// is raised to their maximum.
+template <size_t kRows, bool kMaximum, class Start>
 HWY_INLINE void product_group(const float* HWY_RESTRICT columns, const float* HWY_RESTRICT rows,
-                              size_t row_stride, size_t width, float* HWY_RESTRICT out,
-                              float* HWY_RESTRICT maximum) {
+                              size_t row_stride, size_t width, const Start& start, size_t first,
+                              float* HWY_RESTRICT out, float* HWY_RESTRICT maximum) {
   const Tag f;
   const size_t n = hn::Lanes(f);
   constexpr size_t kQuads = (kRows + 3) / 4;
   Vec a0[kRows], a1[kRows];
   const float* quad[kQuads];  // a pointer for every four rows: twelve would not fit into registers
 #pragma GCC unroll 12
-  for (size_t r = 0; r < kRows; ++r) a0[r] = a1[r] = hn::Zero(f);
+  for (size_t r = 0; r < kRows; ++r) {
+    a0[r] = start(first + r, 0);
+    a1[r] = start(first + r, 1);
+  }
 #pragma GCC unroll 4
   for (size_t g = 0; g < kQuads; ++g) quad[g] = rows + 4 * g * row_stride;
   for (size_t c = 0; c < width; ++c) {
@@ -130,15 +139,15 @@ HWY_INLINE void product_group(const float* HWY_RESTRICT columns, const float* HW
   }
 }
 
-/// The same for any number of rows: out[count][strip] = rows[count][width] * columns[width][strip].
-template <bool kMaximum>
+/// The same for any number of rows: out[count][strip] = start + rows[count][width] * columns[width][strip].
+template <bool kMaximum, class Start = FromZero>
 HWY_NOINLINE void product(const float* columns, const float* rows, size_t row_stride, size_t width,
-                          size_t count, float* out, float* maximum, Ahead& ahead) {
+                          size_t count, float* out, float* maximum, Ahead& ahead, Start start = {}) {
   const size_t strip = strip_width();
   in_groups(count, [&](auto group, size_t r) {
     ahead.step();
-    product_group<group.value, kMaximum>(columns, rows + r * row_stride, row_stride, width, out + r * strip,
-                                         maximum);
+    product_group<group.value, kMaximum>(columns, rows + r * row_stride, row_stride, width, start, r,
+                                         out + r * strip, maximum);
   });
 }
 

@@ -142,8 +142,8 @@ void visit_strip(const TiledCall& call, const QueryBlock& block, const BackwardT
   const auto d = static_cast<size_t>(p.head_dim), dv = static_cast<size_t>(p.value_dim);
   make_logits<false>(call, block, s, keys, partial, memory.block, nullptr,
                      p.softcap != 0 ? memory.cap_slope : nullptr, ahead);
-  product<false>(memory.d_o + s * call.strip * p.value_dim, memory.block.values, dv, dv, keys.rows(),
-                 memory.d_scores, nullptr, ahead);
+  product<false>(memory.d_o + s * call.strip * p.value_dim, keys.values, dv, dv, keys.rows(), memory.d_scores,
+                 nullptr, ahead);
   make_gradient_scores(call, i0, s, keys, partial, memory);
   if (p.position.shaw_values()) {
     add_by_distance(call, i0, keys, memory.block.scores, memory.histogram + s * call.skewed_size());
@@ -160,9 +160,9 @@ void visit_strip(const TiledCall& call, const QueryBlock& block, const BackwardT
   }
   float* d_q = memory.d_q + s * call.strip * p.head_dim;
   if (partial && !keys.finite) {
-    accumulate<true>(memory.d_scores, memory.block.keys, d, d, keys.rows(), d_q, ahead);
+    accumulate<true>(memory.d_scores, keys.keys, d, d, keys.rows(), d_q, ahead);
   } else {
-    accumulate<false>(memory.d_scores, memory.block.keys, d, d, keys.rows(), d_q, ahead);
+    accumulate<false>(memory.d_scores, keys.keys, d, d, keys.rows(), d_q, ahead);
   }
 }
 
@@ -255,7 +255,8 @@ void backward_block(const TiledCall& call, const QueryBlock& block, const Backwa
   const int32_t* tiles = tiles_of(call, block, found, count);
   for (int64_t t = 0; t < count; ++t) {
     const KeyTile keys = load_tile(call, block, tiles[t], block_partial(call, block, tiles[t]), memory.block);
-    Ahead ahead = t + 1 < count ? read_ahead(call, block, tiles[t + 1]) : Ahead();
+    Ahead ahead;
+    if (t + 1 < count) ahead = read_ahead(call, block, visiting_strips(call, block, keys), tiles[t + 1]);
     visit_tile(call, block, task, keys, memory, ahead);
   }
   if (p.position.shaw()) add_shaw_gradients(call, block, task, memory);
@@ -382,7 +383,7 @@ HWY_EXPORT(backward_all);
 
 void tiled_backward(const Context& context, const Problem& p, const Backward& args, const Tiling& tiling,
                     const TileLists& lists, const TiledScratch& scratch) {
-  scratch.bias.fill(p, args.tables, context.threads);
+  scratch.bias.fill(p, args.tables, std::numbers::log2e, context.threads);
   HWY_DYNAMIC_DISPATCH(backward_all)(context, p, args, tiling, lists, scratch);
 }
 

@@ -39,10 +39,11 @@ struct QueryBlock {
   int64_t strips(int64_t strip) const { return (count + strip - 1) / strip; }
 };
 
-/// Keys [j0, j1).
+/// Keys [j0, j1) and their values as contiguous rows.
 struct KeyTile {
   int64_t j0, j1;
   bool finite;  ///< keys and values, as far as a partial tile must know
+  const float *keys, *values;
   size_t rows() const { return static_cast<size_t>(j1 - j0); }
 };
 
@@ -132,8 +133,8 @@ HWY_INLINE bool all_finite(const float* values, int64_t count) {
   return true;
 }
 
-/// Keys and values of a tile, to be read ahead during the products of the tile before.
-inline Ahead read_ahead(const TiledCall& call, const QueryBlock& block, int64_t tile) {
+/// Keys and values of a tile, to be read ahead during the products of the tile before with `strips` strips.
+inline Ahead read_ahead(const TiledCall& call, const QueryBlock& block, int64_t strips, int64_t tile) {
   const Problem& p = call.p;
   const auto bytes = static_cast<int64_t>(bytes_of(p.dtype));
   const int64_t j0 = tile * call.tiling.key_tile, rows = std::min(call.tiling.key_tile, p.seq_kv - j0);
@@ -142,8 +143,7 @@ inline Ahead read_ahead(const TiledCall& call, const QueryBlock& block, int64_t 
     const void* first = row_at(tensor, p.dtype, block.b, j0, block.g);
     return Ahead::Rows{static_cast<const char*>(first), tensor.seq_stride * bytes, width * bytes, rows};
   };
-  return {rows_of(call.k, p.head_dim), rows_of(call.v, p.value_dim),
-          std::max(block.strips(call.strip) * groups, int64_t{1})};
+  return {rows_of(call.k, p.head_dim), rows_of(call.v, p.value_dim), std::max(strips * groups, int64_t{1})};
 }
 
 /// Copies keys and values of the tile into contiguous float32 rows, keys rotated. Rows that no query of this
@@ -152,7 +152,7 @@ inline Ahead read_ahead(const TiledCall& call, const QueryBlock& block, int64_t 
 inline KeyTile load_tile(const TiledCall& call, const QueryBlock& block, int64_t tile, bool partial,
                          const BlockMemory& memory) {
   const Problem& p = call.p;
-  KeyTile keys{tile * call.tiling.key_tile, 0, true};
+  KeyTile keys{tile * call.tiling.key_tile, 0, true, memory.keys, memory.values};
   keys.j1 = std::min(keys.j0 + call.tiling.key_tile, p.seq_kv);
   const int64_t length = call.rule.key_length(block.b);
   for (int64_t j = keys.j0; j < keys.j1; ++j) {
@@ -201,6 +201,26 @@ HWY_INLINE int64_t skewed_row(const TiledCall& call, int64_t i0, int64_t j) {
   return std::clamp(j - (i0 + call.p.offset()) + clip, int64_t{0}, 2 * clip + call.strip - 1) * call.strip;
 }
 
+/// Starts the product of keys j0, j0 + 1, ... and the strip at query i0 with its skewed terms.
+struct FromSkewed {
+  const TiledCall& call;
+  const float* skewed;
+  int64_t i0, j0;
+  HWY_INLINE Vec operator()(size_t r, size_t v) const {
+    const Tag f;
+    return hn::Load(f, skewed + skewed_row(call, i0, j0 + static_cast<int64_t>(r)) + v * hn::Lanes(f));
+  }
+};
+
+/// The same with a bias by distance; `row` points to that of the strip's first query and key j0.
+struct FromBias {
+  const float* row;
+  HWY_INLINE Vec operator()(size_t r, size_t v) const {
+    const Tag f;
+    return hn::LoadU(f, row - r + v * hn::Lanes(f));
+  }
+};
+
 /// The skewed terms (rows of a Shaw table times the columns of every strip) of the block.
 inline void make_skewed(const TiledCall& call, const QueryBlock& block, const float* columns,
                         const float* rows, int64_t width, const BlockMemory& memory, float* skewed) {
@@ -233,6 +253,9 @@ class StripMask {
     last_ = bound(j - rule_.band_low - i0_);
     if (rule_.blocks && j / rule_.block_kv != block_column_) load_blocks(j / rule_.block_kv);
   }
+  HWY_INLINE bool hides_any() const {
+    return rule_.blocks || first_ > 0 || last_ < static_cast<float>(strip_ - 1);
+  }
   HWY_INLINE hn::Mask<Tag> allowed(size_t lane) const {
     const Tag f;
     const Vec index = hn::Iota(f, static_cast<float>(lane));
@@ -257,45 +280,70 @@ class StripMask {
   float first_ = 0, last_ = 0;
 };
 
-/// Scores of one strip against one tile as logits in powers of two, -inf where masked. Raises `maximum`
-/// [strip] if given; writes 1 - tanh^2 to `cap_slope` if given.
+/// What is left to do with scores that are no logits yet: softcap, the bias behind it, mask.
+template <bool kMaximum>
+HWY_NOINLINE void finish_logits(const TiledCall& call, const QueryBlock& block, int64_t i0,
+                                const KeyTile& keys, bool partial, const BlockMemory& memory, float* maximum,
+                                float* cap_slope) {
+  const Tag f;
+  const size_t n = hn::Lanes(f);
+  const bool capped = call.p.softcap != 0;
+  const float* bias = capped && !call.scratch.bias.empty() ? call.scratch.bias.row(block.h) : nullptr;
+  const Vec cap = hn::Set(f, static_cast<float>(call.p.softcap * std::numbers::log2e));
+  StripMask mask(call, block.b, i0, memory.visible);
+  Vec largest[kStripVectors];
+  for (size_t v = 0; v < kStripVectors; ++v) largest[v] = hn::Set(f, -kInfinity);
+  for (int64_t j = keys.j0; j < keys.j1; ++j) {
+    float* row = memory.scores + (j - keys.j0) * call.strip;
+    if (partial) mask.start(j);
+    const bool masked = partial && mask.hides_any();
+    for (size_t v = 0; v < kStripVectors; ++v) {
+      const size_t lane = v * n;
+      Vec x = hn::Load(f, row + lane);
+      if (capped) {
+        x = hn::Tanh(f, x);
+        if (cap_slope)
+          hn::Store(hn::NegMulAdd(x, x, hn::Set(f, 1.0f)), f, cap_slope + (row - memory.scores) + lane);
+        x = hn::Mul(x, cap);
+        if (bias) x = hn::Add(x, hn::LoadU(f, bias + (i0 - j) + static_cast<int64_t>(lane)));
+      }
+      if (masked) x = hn::IfThenElse(mask.allowed(lane), x, hn::Set(f, -kInfinity));
+      if (capped || masked) hn::Store(x, f, row + lane);
+      if constexpr (kMaximum) largest[v] = hn::Max(largest[v], x);
+    }
+  }
+  if constexpr (kMaximum) {
+    for (size_t v = 0; v < kStripVectors; ++v) hn::Store(largest[v], f, maximum + v * n);
+  }
+}
+
+/// Scores of one strip against one tile as logits in powers of two, -inf where masked; their `maximum`
+/// [strip] if asked for; 1 - tanh^2 to `cap_slope` if given.
 template <bool kMaximum>
 inline void make_logits(const TiledCall& call, const QueryBlock& block, int64_t s, const KeyTile& keys,
                         bool partial, const BlockMemory& memory, float* maximum, float* cap_slope,
                         Ahead& ahead) {
   const Problem& p = call.p;
-  const auto width = static_cast<size_t>(p.head_dim);
-  const float* queries = memory.q + s * call.strip * p.head_dim;
-  const bool plain = !partial && !p.position.shaw() && call.scratch.bias.empty() && p.softcap == 0;
-  if (plain)
-    return product<kMaximum>(queries, memory.keys, width, width, keys.rows(), memory.scores, maximum, ahead);
-  product<false>(queries, memory.keys, width, width, keys.rows(), memory.scores, nullptr, ahead);
-
-  const Tag f;
-  const size_t n = hn::Lanes(f);
   const int64_t i0 = block.first + s * call.strip;
-  const float* skewed = p.position.shaw() ? memory.skewed + s * call.skewed_size() : nullptr;
-  const float* bias = call.scratch.bias.empty() ? nullptr : call.scratch.bias.row(block.h);
-  const Vec cap = hn::Set(f, static_cast<float>(p.softcap * std::numbers::log2e));
-  StripMask mask(call, block.b, i0, memory.visible);
-  for (int64_t j = keys.j0; j < keys.j1; ++j) {
-    float* row = memory.scores + (j - keys.j0) * call.strip;
-    if (partial) mask.start(j);
-    for (size_t lane = 0; lane < static_cast<size_t>(call.strip); lane += n) {
-      Vec x = hn::Load(f, row + lane);
-      if (skewed) x = hn::Add(x, hn::Load(f, skewed + skewed_row(call, i0, j) + lane));
-      if (p.softcap != 0) {
-        x = hn::Tanh(f, x);
-        if (cap_slope)
-          hn::Store(hn::NegMulAdd(x, x, hn::Set(f, 1.0f)), f, cap_slope + (row - memory.scores) + lane);
-        x = hn::Mul(x, cap);
-      }
-      if (bias) x = hn::MulAdd(hn::LoadU(f, bias + (i0 - j) + lane), hn::Set(f, kLog2E), x);
-      if (partial) x = hn::IfThenElse(mask.allowed(lane), x, hn::Set(f, -kInfinity));
-      hn::Store(x, f, row + lane);
-      if constexpr (kMaximum) hn::Store(hn::Max(x, hn::Load(f, maximum + lane)), f, maximum + lane);
+  const bool finished = !partial && p.softcap == 0;
+  if constexpr (kMaximum) std::fill_n(maximum, call.strip, -kInfinity);
+  const auto multiply = [&](const auto& start) {
+    const auto width = static_cast<size_t>(p.head_dim);
+    const float* queries = memory.q + s * call.strip * p.head_dim;
+    if (kMaximum && finished) {
+      product<true>(queries, keys.keys, width, width, keys.rows(), memory.scores, maximum, ahead, start);
+    } else {
+      product<false>(queries, keys.keys, width, width, keys.rows(), memory.scores, nullptr, ahead, start);
     }
+  };
+  if (p.position.shaw()) {
+    multiply(FromSkewed{call, memory.skewed + s * call.skewed_size(), i0, keys.j0});
+  } else if (!call.scratch.bias.empty() && p.softcap == 0) {
+    multiply(FromBias{call.scratch.bias.row(block.h) + (i0 - keys.j0)});
+  } else {
+    multiply(FromZero());
   }
+  if (!finished) finish_logits<kMaximum>(call, block, i0, keys, partial, memory, maximum, cap_slope);
 }
 
 /// Adds the rows of weights[key][strip] to sums by distance.
@@ -316,6 +364,27 @@ HWY_INLINE TileKind strip_kind(const TiledCall& call, const QueryBlock& block, i
                                const KeyTile& keys) {
   const int64_t i0 = block.first + s * call.strip, i1 = std::min(i0 + call.strip, block.first + block.count);
   return call.rule.tile(block.b, i0, i1, keys.j0, keys.j1);
+}
+
+/// Strips of the block that see something of the tile.
+inline int64_t visiting_strips(const TiledCall& call, const QueryBlock& block, const KeyTile& keys) {
+  int64_t count = 0;
+  for (int64_t s = 0; s < block.strips(call.strip); ++s) {
+    if (strip_kind(call, block, s, keys) != TileKind::empty) ++count;
+  }
+  return count;
+}
+
+/// The part of a tile that the strip's band and padding leave.
+inline KeyTile visible_part(const TiledCall& call, const QueryBlock& block, int64_t s, const KeyTile& keys) {
+  const int64_t i0 = block.first + s * call.strip, i1 = std::min(i0 + call.strip, block.first + block.count);
+  const KeyRange range = call.rule.rows_range(block.b, i0, i1);
+  KeyTile part = keys;
+  part.j0 = std::max(keys.j0, range.begin);
+  part.j1 = std::min(keys.j1, range.end);
+  part.keys += (part.j0 - keys.j0) * call.p.head_dim;
+  part.values += (part.j0 - keys.j0) * call.p.value_dim;
+  return part;
 }
 
 HWY_INLINE bool block_partial(const TiledCall& call, const QueryBlock& block, int64_t tile) {

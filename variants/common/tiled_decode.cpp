@@ -189,7 +189,7 @@ class DecodeHead {
     }
     if (!call_.scratch.bias.empty()) {
       const float* bias = call_.scratch.bias.row(head_of(r)) + query_of(r);
-      for (int64_t k = 0; k < j1 - j0; ++k) scores[k] += kLog2E * bias[-(j0 + k)];
+      for (int64_t k = 0; k < j1 - j0; ++k) scores[k] += bias[-(j0 + k)];
     }
     if (j1 - j0 == call_.strip && sees_all(r, j0, j1)) return;
     for (int64_t k = 0; k < call_.strip; ++k) {

@@ -70,22 +70,22 @@ HWY_NOINLINE void exponentiate(const TiledCall& call, const ForwardMemory& memor
   }
 }
 
-void visit_strip(const TiledCall& call, const QueryBlock& block, int64_t s, const KeyTile& keys,
+void visit_strip(const TiledCall& call, const QueryBlock& block, int64_t s, const KeyTile& tile,
                  const ForwardMemory& memory, Ahead& ahead) {
-  const TileKind kind = strip_kind(call, block, s, keys);
+  const TileKind kind = strip_kind(call, block, s, tile);
   if (kind == TileKind::empty) return;
   const bool partial = kind == TileKind::partial;
+  const KeyTile keys = partial ? visible_part(call, block, s, tile) : tile;
   HWY_ALIGN float tile_maximum[kQueryStep];
-  std::fill_n(tile_maximum, call.strip, -kInfinity);
   make_logits<true>(call, block, s, keys, partial, memory.block, tile_maximum, nullptr, ahead);
   raise_maximum(call, memory, s, tile_maximum);
   exponentiate(call, memory, s, keys.rows());
   const auto width = static_cast<size_t>(call.p.value_dim);
   float* o = memory.o + s * call.strip * call.p.value_dim;
   if (partial && !keys.finite) {
-    accumulate<true>(memory.block.scores, memory.block.values, width, width, keys.rows(), o, ahead);
+    accumulate<true>(memory.block.scores, keys.values, width, width, keys.rows(), o, ahead);
   } else {
-    accumulate<false>(memory.block.scores, memory.block.values, width, width, keys.rows(), o, ahead);
+    accumulate<false>(memory.block.scores, keys.values, width, width, keys.rows(), o, ahead);
   }
   if (call.p.position.shaw_values()) {
     add_by_distance(call, block.first + s * call.strip, keys, memory.block.scores,
@@ -145,7 +145,8 @@ void forward_block(const TiledCall& call, const QueryBlock& block, const Forward
   const int32_t* tiles = tiles_of(call, block, found, count);
   for (int64_t t = 0; t < count; ++t) {
     const KeyTile keys = load_tile(call, block, tiles[t], block_partial(call, block, tiles[t]), memory.block);
-    Ahead ahead = t + 1 < count ? read_ahead(call, block, tiles[t + 1]) : Ahead();
+    Ahead ahead;
+    if (t + 1 < count) ahead = read_ahead(call, block, visiting_strips(call, block, keys), tiles[t + 1]);
     for (int64_t s = 0; s < strips; ++s) visit_strip(call, block, s, keys, memory, ahead);
   }
   if (call.p.position.shaw_values()) add_shaw_values(call, block, memory);
@@ -177,7 +178,7 @@ HWY_EXPORT(forward_all);
 
 void tiled_forward(const Context& context, const Problem& p, const Forward& args, const Tiling& tiling,
                    const TileLists& lists, const TiledScratch& scratch) {
-  scratch.bias.fill(p, args.tables, context.threads);
+  scratch.bias.fill(p, args.tables, std::numbers::log2e, context.threads);
   if (decodes(p)) return tiled_decode(context, p, args, scratch);
   HWY_DYNAMIC_DISPATCH(forward_all)(context, p, args, tiling, lists, scratch);
 }

@@ -68,13 +68,12 @@ HWY_INLINE void store_vector(Dtype dtype, Vec value, uint16_t* to) {
 
 /// out[width] = the stored row.
 HWY_INLINE void load_row(Dtype dtype, const void* row, int64_t width, float* HWY_RESTRICT out) {
-  if (dtype == Dtype::f32) {
-    std::memcpy(out, row, sizeof(float) * static_cast<size_t>(width));
-    return;
-  }
   const auto n = static_cast<int64_t>(hn::Lanes(Tag()));
   int64_t c = 0;
-  if (dtype == Dtype::bf16 || kConvertsHalf) {
+  if (dtype == Dtype::f32) {
+    const auto* from = static_cast<const float*>(row);  // rows are short: a call to memcpy costs more
+    for (; c + n <= width; c += n) hn::StoreU(hn::LoadU(Tag(), from + c), Tag(), out + c);
+  } else if (dtype == Dtype::bf16 || kConvertsHalf) {
     for (; c + n <= width; c += n) {
       hn::StoreU(load_vector(dtype, static_cast<const uint16_t*>(row) + c), Tag(), out + c);
     }

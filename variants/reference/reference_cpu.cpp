@@ -154,7 +154,7 @@ class ReferenceCpu final : public Variant {
                Workspace& workspace) const override {
     const Scratch scratch = Scratch::take(context, p, workspace);
     const MaskRule rule = p.mask_rule();
-    scratch.bias.fill(p, args.tables, context.threads);
+    scratch.bias.fill(p, args.tables, 1, context.threads);
 #pragma omp parallel for collapse(2) num_threads(context.threads) schedule(dynamic)
     for (int64_t b = 0; b < p.batch; ++b) {
       for (int64_t h = 0; h < p.heads_q; ++h) {
@@ -171,7 +171,7 @@ class ReferenceCpu final : public Variant {
                 Workspace& workspace) const override {
     const Scratch scratch = Scratch::take(context, p, workspace);
     const MaskRule rule = p.mask_rule();
-    scratch.bias.fill(p, args.tables, context.threads);
+    scratch.bias.fill(p, args.tables, 1, context.threads);
     if (args.d_tables.t5_bias) std::fill_n(args.d_tables.t5_bias, p.position.buckets * p.heads_q, 0.0f);
 #pragma omp parallel for num_threads(context.threads) schedule(dynamic)
     for (int64_t g = 0; g < p.heads_kv; ++g) {

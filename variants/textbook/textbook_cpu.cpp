@@ -76,7 +76,7 @@ float softmax_row(const Call& call, int64_t b, int64_t h, int64_t i, float* scor
 
 Call make_call(const Context& context, const Problem& p, const Scratch& scratch, ConstTensor q, ConstTensor k,
                ConstTensor v, const Tables& tables) {
-  scratch.bias.fill(p, tables, context.threads);
+  scratch.bias.fill(p, tables, 1, context.threads);
   if (p.position.rope()) {
     q = rotate_all(context, p, scratch.rope, q, p.seq_q, p.heads_q, p.offset(), scratch.rotated_q);
     k = rotate_all(context, p, scratch.rope, k, p.seq_kv, p.heads_kv, 0, scratch.rotated_k);
