@@ -84,6 +84,26 @@ TEST_CASE("levels: what is walked over does not fit into the level below") {
   CHECK(8 * levels[2].bytes_of_thread < 32 * kMiB);
 }
 
+TEST_CASE("a cache is shared evenly by its cores") {
+  const Topology clusters{1, 8, 8, {{"L1d", 64 * kKiB, 64, 8, 1}, {"L2", 2 * kMiB, 64, 2, 4}}};
+  CHECK(clusters.bytes_of_core("L1d") == 64 * kKiB);
+  CHECK(clusters.bytes_of_core("L2") == 512 * kKiB);
+  CHECK(clusters.bytes_of_core("L3") == 0);
+}
+
+TEST_CASE("the topology of this machine is possible") {
+  const Topology& machine = topology();
+  CHECK(&machine == &topology());
+  CHECK(machine.hardware_threads >= 1);
+  for (const Cache& cache : machine.caches) {
+    CHECK(cache.count >= 1);
+    CHECK(cache.count <= machine.hardware_threads);
+    CHECK(cache.cores >= 1);
+    CHECK(cache.cores <= machine.hardware_threads);
+    CHECK(cache.bytes >= 1 * kKiB);
+  }
+}
+
 TEST_CASE("levels: absent caches are left out, many threads and little memory are survived") {
   const auto plain = roof_levels({}, 4 * kGiB, 2 * kGiB, 1);
   REQUIRE(plain.size() == 1);

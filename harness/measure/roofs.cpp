@@ -172,7 +172,7 @@ RoofLimits Roofs::limits(int threads) const {
 Roofs measure_roofs(const std::vector<int>& threads) {
   std::set<int> counts(threads.begin(), threads.end());
   counts.insert({1, available_threads()});
-  const std::vector<Cache> caches = read_topology().caches;
+  const std::vector<Cache> caches = topology().caches;
   Roofs roofs;
   roofs.target = simd_target();
   for (int count : counts) {
