@@ -16,6 +16,7 @@
 #include "harness/measure/memory.h"
 #include "harness/measure/topology.h"
 #include "harness/registry.h"
+#include "harness/run/blas.h"
 #include "harness/run/device.h"
 
 namespace attn {
@@ -98,10 +99,11 @@ json describe_build() {
 }
 
 json describe_libraries() {
+  const Blas blas = describe_blas();
   json libraries = {{"Google Benchmark", build::kGoogleBenchmark},
                     {"Eigen", build::kEigen},
                     {"Highway", build::kHighway},
-                    {"OpenBLAS", build::kOpenBlas},
+                    {blas.name, fmt::format("{} ({} kernels)", blas.version, blas.kernels)},
                     {"OpenMP", fmt::format("{}", _OPENMP)},
                     {"fmt", build::kFmt},
                     {"hwloc", build::kHwloc}};
