@@ -119,6 +119,7 @@ TEST_CASE("measured roofs are positive, cover the threads asked for, and read ba
   for (const auto& [threads, measured] : roofs.by_threads) {
     CHECK(measured.fma_f32_flops_per_s > 1e8);
     CHECK(measured.exp_f32_per_s > 1e6);
+    CHECK(measured.sgemm_flops_per_s > 1e8);
     REQUIRE(!measured.levels.empty());
     CHECK(measured.levels.back().level == "DRAM");
     double below = 0;
@@ -132,4 +133,7 @@ TEST_CASE("measured roofs are positive, cover the threads asked for, and read ba
   }
   CHECK(roofs.limits(12345).levels.empty());
   CHECK(to_json(roofs_from_json(to_json(roofs))) == to_json(roofs));
+  nlohmann::json older = to_json(roofs);
+  older["by_threads"][0].erase("sgemm_flops_per_s");
+  CHECK(to_json(roofs_from_json(older))["by_threads"][0]["sgemm_flops_per_s"].is_null());
 }

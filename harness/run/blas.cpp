@@ -7,12 +7,15 @@
 
 namespace attn {
 
-void set_blas_threads(int threads) {
+bool blas_takes(int threads) {
   detail::request_blas_threads(threads);
-  if (const int used = detail::blas_threads(); used != threads) {
-    throw std::runtime_error(
-        fmt::format("{} uses {} threads where {} were asked for", describe_blas().name, used, threads));
-  }
+  return detail::blas_threads() == threads;
+}
+
+void set_blas_threads(int threads) {
+  if (blas_takes(threads)) return;
+  throw std::runtime_error(fmt::format("{} uses {} threads where {} were asked for", describe_blas().name,
+                                       detail::blas_threads(), threads));
 }
 
 void multiply(int64_t rows, int64_t columns, int64_t inner, const float* a, const float* b, float* c) {

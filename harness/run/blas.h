@@ -14,6 +14,8 @@ struct Blas {
 };
 Blas describe_blas();
 
+/// Whether set_blas_threads takes that number.
+bool blas_takes(int threads);
 /// For the products that follow. Throws std::runtime_error where the library uses another number, as one
 /// built without threads does.
 void set_blas_threads(int threads);
