@@ -3,6 +3,8 @@
 
 kBuildPackages=(g++ cmake ninja-build pkg-config libbenchmark-dev libeigen3-dev libhwy-dev libfmt-dev libcli11-dev
   nlohmann-json3-dev libtomlplusplus-dev libhwloc-dev libopenblas-openmp-dev)
+# The other BLAS that CMake can be asked for.
+[[ ${ATTNBENCH_CMAKE_ARGS-} == *ATTN_BLAS=blis* ]] && kBuildPackages+=(libblis-openmp-dev)
 kReportPackages=(python3 python3-numpy python3-matplotlib python3-pandas python3-scipy python3-jinja2)
 kTestPackages=(catch2 python3-pytest)
 kStylePackages=(clang-format-14)

@@ -113,6 +113,7 @@ def test_roofs():
     assert roofs["by_threads"][0]["threads"] == 1 and "DRAM" in levels
     for entry in roofs["by_threads"]:
         assert entry["fma_f32_flops_per_s"] > 0 and entry["exp_f32_per_s"] > 0
+        assert entry["sgemm_flops_per_s"] > 0
         for name in ("level_bytes", "read_bytes_per_s", "copy_bytes_per_s"):
             assert set(entry[name]) == levels and all(value > 0 for value in entry[name].values())
     table = attnbench("roofs")

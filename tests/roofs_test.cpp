@@ -84,6 +84,26 @@ TEST_CASE("levels: what is walked over does not fit into the level below") {
   CHECK(8 * levels[2].bytes_of_thread < 32 * kMiB);
 }
 
+TEST_CASE("a cache is shared evenly by its cores") {
+  const Topology clusters{1, 8, 8, {{"L1d", 64 * kKiB, 64, 8, 1}, {"L2", 2 * kMiB, 64, 2, 4}}};
+  CHECK(clusters.bytes_of_core("L1d") == 64 * kKiB);
+  CHECK(clusters.bytes_of_core("L2") == 512 * kKiB);
+  CHECK(clusters.bytes_of_core("L3") == 0);
+}
+
+TEST_CASE("the topology of this machine is possible") {
+  const Topology& machine = topology();
+  CHECK(&machine == &topology());
+  CHECK(machine.hardware_threads >= 1);
+  for (const Cache& cache : machine.caches) {
+    CHECK(cache.count >= 1);
+    CHECK(cache.count <= machine.hardware_threads);
+    CHECK(cache.cores >= 1);
+    CHECK(cache.cores <= machine.hardware_threads);
+    CHECK(cache.bytes >= 1 * kKiB);
+  }
+}
+
 TEST_CASE("levels: absent caches are left out, many threads and little memory are survived") {
   const auto plain = roof_levels({}, 4 * kGiB, 2 * kGiB, 1);
   REQUIRE(plain.size() == 1);
@@ -99,6 +119,7 @@ TEST_CASE("measured roofs are positive, cover the threads asked for, and read ba
   for (const auto& [threads, measured] : roofs.by_threads) {
     CHECK(measured.fma_f32_flops_per_s > 1e8);
     CHECK(measured.exp_f32_per_s > 1e6);
+    CHECK(measured.sgemm_flops_per_s > 1e8);
     REQUIRE(!measured.levels.empty());
     CHECK(measured.levels.back().level == "DRAM");
     double below = 0;
@@ -112,4 +133,7 @@ TEST_CASE("measured roofs are positive, cover the threads asked for, and read ba
   }
   CHECK(roofs.limits(12345).levels.empty());
   CHECK(to_json(roofs_from_json(to_json(roofs))) == to_json(roofs));
+  nlohmann::json older = to_json(roofs);
+  older["by_threads"][0].erase("sgemm_flops_per_s");
+  CHECK(to_json(roofs_from_json(older))["by_threads"][0]["sgemm_flops_per_s"].is_null());
 }

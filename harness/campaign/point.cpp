@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <memory>
 
 #include "harness/campaign/forecast.h"
@@ -27,17 +26,6 @@ constexpr const char* kMemoryMethod =
 
 /// Longer than idle threads of any runtime spin: GNU's OpenMP up to 10 ms, TBB and ONNX Runtime less.
 constexpr double kWarmUp_s = 0.03;
-
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() &&
-         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
-}
-
-bool same_bits(const Outputs<float>& a, const Outputs<float>& b) {
-  return same_bits(a.o, b.o) && same_bits(a.lse, b.lse) && same_bits(a.d_q, b.d_q) &&
-         same_bits(a.d_k, b.d_k) && same_bits(a.d_v, b.d_v) && same_bits(a.d_shaw_key, b.d_shaw_key) &&
-         same_bits(a.d_shaw_value, b.d_shaw_value) && same_bits(a.d_t5_bias, b.d_t5_bias);
-}
 
 /// A variant at this point: its row, and what it is bound to while it may still be timed.
 struct Entry {

@@ -20,7 +20,10 @@ struct RoofsArguments {
 template <class Value>
 void print_line(const std::string& name, const std::string& unit, const Roofs& roofs, const Value& value) {
   fmt::print("{:<28}", name);
-  for (const auto& [threads, measured] : roofs.by_threads) fmt::print(" {:>10.1f}", value(measured) * 1e-9);
+  for (const auto& [threads, measured] : roofs.by_threads) {
+    const double found = value(measured);
+    fmt::print(" {:>10}", found > 0 ? fmt::format("{:.1f}", found * 1e-9) : "-");
+  }
   fmt::print("  {}\n", unit);
 }
 
@@ -30,6 +33,7 @@ void print_table(const Roofs& roofs) {
   fmt::print("\n");
   print_line("multiply-adds, float32", "GFLOP/s", roofs, [](const auto& r) { return r.fma_f32_flops_per_s; });
   print_line("exponentials, float32", "10^9/s", roofs, [](const auto& r) { return r.exp_f32_per_s; });
+  print_line("sgemm of 1024 cubed", "GFLOP/s", roofs, [](const auto& r) { return r.sgemm_flops_per_s; });
   const std::vector<LevelRoof>& levels = roofs.by_threads.begin()->second.levels;
   for (size_t k = 0; k < levels.size(); ++k) {
     print_line("read " + levels[k].level, "GB/s", roofs,
@@ -51,7 +55,7 @@ void add_roofs(CLI::App& app, int&) {
   CLI::App* command = app.add_subcommand(
       "roofs",
       "Measures the roofs that results are held against: rates of float32 multiply-adds and of the kernels' "
-      "exponential, read and copy bandwidth of each cache level and of memory.");
+      "exponential, the BLAS's products, read and copy bandwidth of each cache level and of memory.");
   auto arguments = std::make_shared<RoofsArguments>();
   command->add_option("--format", arguments->format, "How to print: text or json. Default: text.")
       ->type_name("FORMAT")

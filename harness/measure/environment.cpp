@@ -16,6 +16,7 @@
 #include "harness/measure/memory.h"
 #include "harness/measure/topology.h"
 #include "harness/registry.h"
+#include "harness/run/blas.h"
 #include "harness/run/device.h"
 
 namespace attn {
@@ -50,21 +51,22 @@ json describe_caches(const std::vector<Cache>& caches) {
     list.push_back({{"level", cache.level},
                     {"bytes", cache.bytes},
                     {"line_bytes", cache.line_bytes},
-                    {"count", cache.count}});
+                    {"count", cache.count},
+                    {"cores", cache.cores}});
   }
   return list;
 }
 
 json describe_cpu() {
-  const Topology topology = read_topology();
+  const Topology& machine = topology();
   const std::string cpufreq = "/sys/devices/system/cpu/cpu0/cpufreq/";
   const auto clock = core_clock_hz();
   return {{"model", cpu_model()},
-          {"sockets", topology.sockets},
-          {"cores", topology.cores},
-          {"hardware_threads", topology.hardware_threads},
+          {"sockets", machine.sockets},
+          {"cores", machine.cores},
+          {"hardware_threads", machine.hardware_threads},
           {"usable_threads", available_threads()},
-          {"caches", describe_caches(topology.caches)},
+          {"caches", describe_caches(machine.caches)},
           {"frequency_governor", text_or_null(first_line(cpufreq + "scaling_governor"))},
           {"frequency_driver", text_or_null(first_line(cpufreq + "scaling_driver"))},
           {"clock_hz", clock ? json(*clock) : json(nullptr)},
@@ -97,10 +99,11 @@ json describe_build() {
 }
 
 json describe_libraries() {
+  const Blas blas = describe_blas();
   json libraries = {{"Google Benchmark", build::kGoogleBenchmark},
                     {"Eigen", build::kEigen},
                     {"Highway", build::kHighway},
-                    {"OpenBLAS", build::kOpenBlas},
+                    {blas.name, fmt::format("{} ({} kernels)", blas.version, blas.kernels)},
                     {"OpenMP", fmt::format("{}", _OPENMP)},
                     {"fmt", build::kFmt},
                     {"hwloc", build::kHwloc}};

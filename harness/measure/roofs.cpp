@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <new>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -16,6 +17,8 @@
 #include "harness/measure/memory.h"
 #include "harness/measure/roof_kernels.h"
 #include "harness/measure/roof_levels.h"
+#include "harness/run/blas.h"
+#include "harness/run/device.h"
 
 namespace attn {
 namespace {
@@ -56,14 +59,39 @@ Trial run_trial(int threads, int64_t repeats, const Work& work) {
   return {amount, last_end - first_start, shortest_s};
 }
 
+/// One trial of so many repeats.
+using Attempt = std::function<Trial(int64_t repeats)>;
+
+Attempt on_threads(int threads, Work work) {
+  return [threads, work = std::move(work)](int64_t repeats) { return run_trial(threads, repeats, work); };
+}
+
+/// Products of the BLAS, which deals them out itself, in memory like that of a campaign's operands.
+Attempt products(int threads) {
+  constexpr int64_t kSize = 1024;
+  const auto matrices =
+      std::make_shared<DeviceBuffer>(device_api(Device::cpu), 3 * kSize * kSize * sizeof(float));
+  float* const a = reinterpret_cast<float*>(matrices->data());
+  std::fill_n(a, 3 * kSize * kSize, 1.0f);
+  return [matrices, a, threads](int64_t repeats) {
+    set_blas_threads(threads);
+    const auto product = [a] { multiply(kSize, kSize, kSize, a, a + kSize * kSize, a + 2 * kSize * kSize); };
+    product();  // wakes the threads
+    const double start = now_s();
+    for (int64_t k = 0; k < repeats; ++k) product();
+    const double seconds = now_s() - start;
+    return Trial{2.0 * kSize * kSize * kSize * static_cast<double>(repeats), seconds, seconds};
+  };
+}
+
 /// The largest amount per second of several trials.
 class Roof {
  public:
-  Roof(int threads, Work work) : threads_(threads), work_(std::move(work)) {}
+  explicit Roof(Attempt attempt) : attempt_(std::move(attempt)) {}
 
   void try_once() {
     for (;;) {
-      const Trial trial = run_trial(threads_, repeats_, work_);
+      const Trial trial = attempt_(repeats_);
       // Judged by one thread's own time: where others use the machine, waiting would pass for work.
       if (trial.shortest_s >= kTrial_s / 2) return record(trial);
       const double growth = std::clamp(kTrial_s / std::max(trial.shortest_s, 1e-9), 2.0, 1000.0);
@@ -80,8 +108,7 @@ class Roof {
     ++trials_;
   }
 
-  int threads_;
-  Work work_;
+  Attempt attempt_;
   int64_t repeats_ = 1;
   int trials_ = 0;
   double spent_s_ = 0, best_ = 0;
@@ -133,15 +160,20 @@ size_t largest_part(const std::vector<RoofLevel>& levels) {
 
 ThreadRoofs measure_with(int threads, const std::vector<RoofLevel>& levels) {
   const Arena arena(threads, largest_part(levels));
-  Roof fma(threads, [](size_t, int64_t repeats, float* sink) { return run_multiply_adds(repeats, sink); });
-  Roof exp(threads, [](size_t, int64_t repeats, float* sink) { return run_exponentials(repeats, sink); });
+  Roof fma(on_threads(threads,
+                      [](size_t, int64_t repeats, float* sink) { return run_multiply_adds(repeats, sink); }));
+  Roof exp(on_threads(threads,
+                      [](size_t, int64_t repeats, float* sink) { return run_exponentials(repeats, sink); }));
+  std::optional<Roof> sgemm;
+  if (blas_takes(threads)) sgemm.emplace(products(threads));
   std::vector<Roof> reads, copies;
   for (const RoofLevel& level : levels) {
     const auto bytes = static_cast<size_t>(level.bytes_of_thread);
-    reads.emplace_back(threads, reads_of(arena, bytes));
-    copies.emplace_back(threads, copies_of(arena, bytes));
+    reads.emplace_back(on_threads(threads, reads_of(arena, bytes)));
+    copies.emplace_back(on_threads(threads, copies_of(arena, bytes)));
   }
   std::vector<Roof*> all = {&fma, &exp};
+  if (sgemm) all.push_back(&*sgemm);
   for (Roof& roof : reads) all.push_back(&roof);
   for (Roof& roof : copies) all.push_back(&roof);
   for (int round = 0; round < kRounds; ++round) {
@@ -149,7 +181,7 @@ ThreadRoofs measure_with(int threads, const std::vector<RoofLevel>& levels) {
       if (!roof->settled()) roof->try_once();
     }
   }
-  ThreadRoofs roofs{fma.best(), exp.best(), {}};
+  ThreadRoofs roofs{fma.best(), exp.best(), sgemm ? sgemm->best() : 0, {}};
   for (size_t k = 0; k < levels.size(); ++k) {
     roofs.levels.push_back(
         {levels[k].name, static_cast<double>(levels[k].bytes), reads[k].best(), copies[k].best()});
@@ -172,7 +204,7 @@ RoofLimits Roofs::limits(int threads) const {
 Roofs measure_roofs(const std::vector<int>& threads) {
   std::set<int> counts(threads.begin(), threads.end());
   counts.insert({1, available_threads()});
-  const std::vector<Cache> caches = read_topology().caches;
+  const std::vector<Cache> caches = topology().caches;
   Roofs roofs;
   roofs.target = simd_target();
   for (int count : counts) {
@@ -181,6 +213,19 @@ Roofs measure_roofs(const std::vector<int>& threads) {
   }
   return roofs;
 }
+
+namespace {
+
+nlohmann::json known_or_null(double value) {
+  return value > 0 ? nlohmann::json(value) : nlohmann::json(nullptr);
+}
+
+/// Also of an environment.json written before the roof existed.
+double known_or_zero(const nlohmann::json& entry, const char* key) {
+  return entry.contains(key) && entry[key].is_number() ? entry[key].get<double>() : 0.0;
+}
+
+}  // namespace
 
 nlohmann::json to_json(const Roofs& roofs) {
   nlohmann::json by_threads = nlohmann::json::array();
@@ -194,6 +239,7 @@ nlohmann::json to_json(const Roofs& roofs) {
     by_threads.push_back({{"threads", threads},
                           {"fma_f32_flops_per_s", measured.fma_f32_flops_per_s},
                           {"exp_f32_per_s", measured.exp_f32_per_s},
+                          {"sgemm_flops_per_s", known_or_null(measured.sgemm_flops_per_s)},
                           {"level_bytes", bytes},
                           {"read_bytes_per_s", read},
                           {"copy_bytes_per_s", copy}});
@@ -208,6 +254,7 @@ Roofs roofs_from_json(const nlohmann::json& json) {
     ThreadRoofs& measured = roofs.by_threads[entry.at("threads").get<int>()];
     entry.at("fma_f32_flops_per_s").get_to(measured.fma_f32_flops_per_s);
     entry.at("exp_f32_per_s").get_to(measured.exp_f32_per_s);
+    measured.sgemm_flops_per_s = known_or_zero(entry, "sgemm_flops_per_s");
     for (const auto& [level, bytes] : entry.at("level_bytes").items()) {
       measured.levels.push_back({level, bytes.get<double>(),
                                  entry.at("read_bytes_per_s").at(level).get<double>(),

@@ -26,6 +26,7 @@ struct LevelRoof {
 struct ThreadRoofs {
   double fma_f32_flops_per_s = 0;  ///< 2 FLOPs per multiply-add
   double exp_f32_per_s = 0;        ///< of the kernels' own exponential
+  double sgemm_flops_per_s = 0;    ///< of the BLAS on a product of 1024 cubed; 0: it lacks so many threads
   std::vector<LevelRoof> levels;   ///< smallest first; caches the machine lacks are absent
 };
 

@@ -5,8 +5,6 @@
 namespace attn {
 namespace {
 
-int64_t same_element(int64_t e) { return e; }
-
 struct Sum {
   double value = 0;
   double bound = 0;

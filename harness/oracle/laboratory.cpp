@@ -13,8 +13,6 @@ void round_all(std::vector<float>& values) {
   for (float& value : values) value = std::round(value * 64) / 64;
 }
 
-int64_t same_element(int64_t e) { return e; }
-
 }  // namespace
 
 Inputs<float> Laboratory::inputs(const Problem& problem, uint64_t salt) const {

@@ -46,6 +46,7 @@ class Laboratory {
 void expect_near(const char* what, int64_t element, double found, double expected, double accepted);
 /// Element e of `a` against element map(e) of `b` (or none where negative) times `factor`.
 using ElementMap = std::function<int64_t(int64_t)>;
+inline int64_t same_element(int64_t e) { return e; }
 void expect_same(const char* what, const std::vector<float>& a, const std::vector<double>& bound_a,
                  const std::vector<float>& b, const std::vector<double>& bound_b, const ElementMap& map,
                  double factor = 1);

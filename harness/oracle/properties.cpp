@@ -15,8 +15,6 @@ namespace {
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
-int64_t same_element(int64_t e) { return e; }
-
 /// A fixed permutation of [0, count).
 std::vector<int64_t> shuffled(int64_t count) {
   std::vector<int64_t> order(static_cast<size_t>(count));

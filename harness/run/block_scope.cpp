@@ -1,8 +1,6 @@
 #include "harness/run/block_scope.h"
 
-#include <cblas.h>
-
-extern "C" void openblas_set_num_threads(int threads) __attribute__((weak));
+#include "harness/run/blas.h"
 
 namespace attn {
 namespace {
@@ -19,12 +17,6 @@ Activations take_activations(const Problem& p, Workspace& workspace) {
   a.v = workspace.take<float>("block v", rows * p.heads_kv * p.value_dim);
   a.o = workspace.take<float>("block o", rows * p.heads_q * p.value_dim);
   return a;
-}
-
-/// c[rows, columns] = a[rows, inner] b[inner, columns]
-void multiply(int64_t rows, int64_t columns, int64_t inner, const float* a, const float* b, float* c) {
-  const auto m = static_cast<int>(rows), n = static_cast<int>(columns), k = static_cast<int>(inner);
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, n, k, 1.0f, a, k, b, n, 0.0f, c, n);
 }
 
 }  // namespace
@@ -51,7 +43,7 @@ void block_forward(const Variant& core, const Context& context, const Problem& p
                    Workspace& workspace) {
   const Activations a = take_activations(p, workspace);
   const int64_t rows = p.batch * p.seq_q, model = p.model_width();
-  if (openblas_set_num_threads) openblas_set_num_threads(context.threads);
+  set_blas_threads(context.threads);
   multiply(rows, p.heads_q * p.head_dim, model, args.x, args.wq, a.q);
   multiply(rows, p.heads_kv * p.head_dim, model, args.x, args.wk, a.k);
   multiply(rows, p.heads_kv * p.value_dim, model, args.x, args.wv, a.v);

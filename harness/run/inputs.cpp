@@ -1,6 +1,7 @@
 #include "harness/run/inputs.h"
 
 #include <cmath>
+#include <cstring>
 #include <numbers>
 
 #include "harness/problem/error.h"
@@ -191,6 +192,16 @@ Inputs<float> make_inputs(const Problem& p, Fill fill, uint64_t seed) {
     inputs.t5_bias = normal_tensor(position.buckets * p.heads_q, Dtype::f32, Random(seed, kT5Bias), 1);
   }
   return inputs;
+}
+
+bool same_bits(const Outputs<float>& a, const Outputs<float>& b) {
+  const auto same = [](const std::vector<float>& x, const std::vector<float>& y) {
+    return x.size() == y.size() &&
+           (x.empty() || std::memcmp(x.data(), y.data(), x.size() * sizeof(float)) == 0);
+  };
+  return same(a.o, b.o) && same(a.lse, b.lse) && same(a.d_q, b.d_q) && same(a.d_k, b.d_k) &&
+         same(a.d_v, b.d_v) && same(a.d_shaw_key, b.d_shaw_key) && same(a.d_shaw_value, b.d_shaw_value) &&
+         same(a.d_t5_bias, b.d_t5_bias);
 }
 
 Inputs<double> to_double(const Inputs<float>& in) {

@@ -30,6 +30,8 @@ struct Outputs {
   std::vector<Real> d_q, d_k, d_v;
   std::vector<Real> d_shaw_key, d_shaw_value, d_t5_bias;
 };
+/// Of every tensor: unlike ==, tells zeros of different sign apart and takes equal NaNs for equal.
+bool same_bits(const Outputs<float>& a, const Outputs<float>& b);
 
 /// Distributions of q, k and v. A checker is as good as its inputs: each fill catches errors that others
 /// miss.

@@ -1,18 +1,15 @@
 #include "variants/common/tiled_attention.h"
 
-#include <unistd.h>
-
+#include "harness/measure/topology.h"
 #include "variants/common/tiled_memory.h"
 
 namespace attn {
 namespace {
 
+/// Of one core.
 int64_t second_level_cache_bytes() {
-  static const int64_t bytes = [] {
-    const long found = sysconf(_SC_LEVEL2_CACHE_SIZE);
-    return found > 0 ? int64_t{found} : int64_t{512} << 10;
-  }();
-  return bytes;
+  const int64_t found = topology().bytes_of_core("L2");
+  return found > 0 ? found : int64_t{512} << 10;
 }
 
 }  // namespace

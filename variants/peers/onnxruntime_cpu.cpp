@@ -21,14 +21,10 @@ class OnnxRuntimeCpu final : public PeerVariant {
                     ATTN_PEER_PLUGIN) {}
 
   Support supports(const Problem& p) const override {
-    if (std::string reason = beyond_plain_attention(p); !reason.empty()) return {reason};
-    if (p.pass != Pass::fwd) return {"forward only"};
-    if (p.dtype != Dtype::f32) return {"float32 only"};
+    if (std::string reason = beyond_plain_inference(p); !reason.empty()) return {reason};
     if (p.head_dim != p.value_dim) return {"dv = d only"};
-    if (p.seq_kv == 0) return {"at least one key"};
     if (p.softmax_scale() == 0) return {"a scale of 0 means the default one"};
     if (p.mask.none() && p.group() != 1) return {"grouped heads only with a causal mask"};
-    if (!p.mask.none() && p.seq_q != p.seq_kv) return {"causal only with nq = nk"};
     return {};
   }
 

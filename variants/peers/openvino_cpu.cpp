@@ -22,12 +22,8 @@ class OpenVinoCpu final : public PeerVariant {
                     ATTN_PEER_PLUGIN) {}
 
   Support supports(const Problem& p) const override {
-    if (std::string reason = beyond_plain_attention(p); !reason.empty()) return {reason};
-    if (p.pass != Pass::fwd) return {"forward only"};
-    if (p.dtype != Dtype::f32) return {"float32 only"};
-    if (p.seq_kv == 0) return {"at least one key"};
+    if (std::string reason = beyond_plain_inference(p); !reason.empty()) return {reason};
     if (p.group() != 1) return {"no grouped heads"};
-    if (!p.mask.none() && p.seq_q != p.seq_kv) return {"causal only with nq = nk"};
     return {};
   }
 

@@ -65,4 +65,13 @@ std::string beyond_plain_attention(const Problem& p) {
   return "";
 }
 
+std::string beyond_plain_inference(const Problem& p) {
+  if (std::string reason = beyond_plain_attention(p); !reason.empty()) return reason;
+  if (p.pass != Pass::fwd) return "forward only";
+  if (p.dtype != Dtype::f32) return "float32 only";
+  if (p.seq_kv == 0) return "at least one key";
+  if (!p.mask.none() && p.seq_q != p.seq_kv) return "causal only with nq = nk";
+  return "";
+}
+
 }  // namespace attn

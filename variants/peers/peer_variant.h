@@ -30,6 +30,8 @@ class PeerVariant : public Variant {
 /// The reason why a plain attention call cannot express the problem: positions, softcap, any mask but none
 /// and the causal one that starts in the top left corner (for nq = nk: every causal one). Empty where it can.
 std::string beyond_plain_attention(const Problem& p);
+/// The same for an operator of an inference library: that, forward in float32, with keys, causal for nq = nk.
+std::string beyond_plain_inference(const Problem& p);
 /// Keys j <= i and no others are visible.
 bool is_top_left_causal(const Problem& p);
 
