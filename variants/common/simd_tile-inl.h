@@ -69,13 +69,18 @@ class Ahead {
   Ahead() = default;
   /// First the one, then the other, in `steps` steps.
   Ahead(const Rows& now, const Rows& then, int64_t steps)
-      : now_(now), then_(then), at_a_step_((now.count + then.count + steps - 1) / steps) {}
+      : now_(now),
+        then_(then),
+        at_a_step_((now.count * lines(now) + then.count * lines(then) + steps - 1) / steps) {}
 
   HWY_INLINE void step() {
     for (int64_t k = 0; k < at_a_step_; ++k) {
       if (now_.count == 0) std::swap(now_, then_);
       if (now_.count == 0) return;
-      for (int64_t c = 0; c < now_.bytes; c += 64) __builtin_prefetch(now_.at + c, 0, 2);
+      __builtin_prefetch(now_.at + column_, 0, 2);
+      column_ += 64;
+      if (column_ < now_.bytes) continue;
+      column_ = 0;
       now_.at += now_.stride;
       --now_.count;
     }
@@ -84,6 +89,9 @@ class Ahead {
  private:
   Rows now_, then_;
   int64_t at_a_step_ = 0;
+  int64_t column_ = 0;
+
+  static int64_t lines(const Rows& rows) { return (rows.bytes + 63) / 64; }
 };
 
 /// What `product` adds up to: nothing, or a term given as an object of this form.
@@ -220,7 +228,7 @@ HWY_INLINE void outer_group(const OuterTerms& terms, size_t row, size_t column, 
   Vec a[kRows][kVectors];
 #pragma GCC unroll 12
   for (size_t r = 0; r < kRows; ++r) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (size_t v = 0; v < kVectors; ++v) a[r][v] = hn::LoadU(f, sums + r * sum_stride + v * n);
   }
   const float* HWY_RESTRICT columns = terms.columns + column;
@@ -231,20 +239,20 @@ HWY_INLINE void outer_group(const OuterTerms& terms, size_t row, size_t column, 
     for (size_t g = 0; g < kQuads; ++g) quad[g] = weights + 4 * g * strip;
     for (size_t q = 0; q < terms.queries; ++q) {
       Vec x[kVectors];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (size_t v = 0; v < kVectors; ++v) x[v] = hn::LoadU(f, columns + v * n);
       columns += terms.column_stride;
 #pragma GCC unroll 12
       for (size_t r = 0; r < kRows; ++r) {
         const Vec y = hn::Set(f, quad[r / 4][(r % 4) * strip + q]);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (size_t v = 0; v < kVectors; ++v) a[r][v] = hn::MulAdd(y, x[v], a[r][v]);
       }
     }
   }
 #pragma GCC unroll 12
   for (size_t r = 0; r < kRows; ++r) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (size_t v = 0; v < kVectors; ++v) hn::StoreU(a[r][v], f, sums + r * sum_stride + v * n);
   }
 }
@@ -257,6 +265,9 @@ HWY_INLINE void outer_group(const OuterTerms& terms, size_t row, size_t column, 
     float* to = sums + r * sum_stride;
     ahead.step();
     size_t c = 0;
+    if constexpr (2 * group.value <= kRowGroup) {
+      for (; width - c >= 4 * n; c += 4 * n) outer_group<group.value, 4>(terms, r, c, to + c, sum_stride);
+    }
     for (; width - c >= 2 * n; c += 2 * n) outer_group<group.value, 2>(terms, r, c, to + c, sum_stride);
     if (c < width) outer_group<group.value, 1>(terms, r, c, to + c, sum_stride);
   });

@@ -21,7 +21,10 @@ namespace HWY_NAMESPACE {
 namespace {
 
 /// Up to so many rows a scalar product for each key is cheaper than transposing the keys.
-inline constexpr int64_t kDotRows = 4;
+inline constexpr int64_t kDotRows = 8;
+
+/// Values are added for so many keys at once: between them, rows are read ahead.
+inline constexpr int64_t kValueKeys = 8;
 
 /// The queries of one key/value head against the keys of a chunk, strip by strip.
 class DecodeHead {
@@ -70,9 +73,12 @@ class DecodeHead {
     }
     if (partial && !finite_values(values, stride, j1 - j0))
       return add_visible_values(values, stride, j1 - j0);
-    outer({memory_.scores, strip, values, stride, 1, static_cast<size_t>(j1 - j0)},
-          static_cast<size_t>(rows_), static_cast<size_t>(padded_width(p_.value_dim)), partial_.o,
-          static_cast<size_t>(padded_width(p_.value_dim)), ahead);
+    const auto width = static_cast<size_t>(padded_width(p_.value_dim));
+    for (int64_t k = 0; k < j1 - j0; k += kValueKeys) {
+      const auto keys_now = static_cast<size_t>(std::min(kValueKeys, j1 - j0 - k));
+      outer({memory_.scores + k, strip, values + static_cast<size_t>(k) * stride, stride, 1, keys_now},
+            static_cast<size_t>(rows_), width, partial_.o, width, ahead);
+    }
   }
 
  private:
@@ -115,44 +121,32 @@ class DecodeHead {
     if (as_they_are && j1 - j0 == call_.strip) {
       return {call_.k.row<float>(b_, j0, g_), static_cast<size_t>(call_.k.seq_stride)};
     }
-    std::fill_n(memory_.rows, call_.strip * width, 0.0f);
+    if (j1 - j0 < call_.strip || width > p_.head_dim) std::fill_n(memory_.rows, call_.strip * width, 0.0f);
     for (int64_t j = j0; j < j1; ++j) {
       read_rotated(call_, call_.k, b_, j, g_, j, memory_.rows + (j - j0) * width);
     }
     return {memory_.rows, static_cast<size_t>(width)};
   }
 
-  /// scores[row][strip] of few rows: vectors along the channels, four keys at a time. Their sums over
-  /// lanes are taken of as many keys as there are lanes, by a transpose.
+  /// scores[row][strip] of few rows: vectors along the channels, four keys at a time.
   void dot_scores(const KeyRows& keys, Ahead& ahead) const {
     const Tag f;
     const size_t n = hn::Lanes(f), strip = static_cast<size_t>(call_.strip);
     const auto width = static_cast<size_t>(padded_width(p_.head_dim));
-    for (size_t first = 0; first < strip; first += n) {
-      for (size_t k = 0; k < n; k += 4) {
-        ahead.step();
-        const float* rows = keys.data + (first + k) * keys.stride;
-        for (int64_t r = 0; r < rows_; ++r) {
-          const float* q = memory_.q + r * static_cast<int64_t>(width);
-          Vec v0 = hn::Zero(f), v1 = v0, v2 = v0, v3 = v0;
-          for (size_t c = 0; c < width; c += n) {
-            const Vec x = hn::Load(f, q + c);
-            v0 = hn::MulAdd(x, hn::LoadU(f, rows + c), v0);
-            v1 = hn::MulAdd(x, hn::LoadU(f, rows + keys.stride + c), v1);
-            v2 = hn::MulAdd(x, hn::LoadU(f, rows + 2 * keys.stride + c), v2);
-            v3 = hn::MulAdd(x, hn::LoadU(f, rows + 3 * keys.stride + c), v3);
-          }
-          transpose_four(v0, v1, v2, v3, memory_.keys + static_cast<size_t>(r) * n * n + k, n);
-        }
-      }
+    for (size_t k = 0; k < strip; k += 4) {
+      ahead.step();
+      const float* rows = keys.data + k * keys.stride;
       for (int64_t r = 0; r < rows_; ++r) {
-        const float* parts = memory_.keys + static_cast<size_t>(r) * n * n;
-        Vec even = hn::Load(f, parts), odd = hn::Load(f, parts + n);
-        for (size_t c = 2; c < n; c += 2) {
-          even = hn::Add(even, hn::Load(f, parts + c * n));
-          odd = hn::Add(odd, hn::Load(f, parts + (c + 1) * n));
+        const float* q = memory_.q + r * static_cast<int64_t>(width);
+        Vec v0 = hn::Zero(f), v1 = v0, v2 = v0, v3 = v0;
+        for (size_t c = 0; c < width; c += n) {
+          const Vec x = hn::Load(f, q + c);
+          v0 = hn::MulAdd(x, hn::LoadU(f, rows + c), v0);
+          v1 = hn::MulAdd(x, hn::LoadU(f, rows + keys.stride + c), v1);
+          v2 = hn::MulAdd(x, hn::LoadU(f, rows + 2 * keys.stride + c), v2);
+          v3 = hn::MulAdd(x, hn::LoadU(f, rows + 3 * keys.stride + c), v3);
         }
-        hn::Store(hn::Add(even, odd), f, memory_.scores + r * call_.strip + static_cast<int64_t>(first));
+        sum_four(v0, v1, v2, v3, memory_.scores + static_cast<size_t>(r) * strip + k);
       }
     }
   }
@@ -273,7 +267,8 @@ Ahead read_strip_ahead(const TiledCall& call, const DecodeTask& task, int64_t j0
     return Ahead::Rows{static_cast<const char*>(first), tensor.seq_stride * bytes, heads * width * bytes,
                        std::min(call.strip, end - j0)};
   };
-  return {rows_of(call.k, p.head_dim), rows_of(call.v, p.value_dim), heads * (call.strip / 4)};
+  return {rows_of(call.k, p.head_dim), rows_of(call.v, p.value_dim),
+          heads * (call.strip / 4 + call.strip / kValueKeys)};
 }
 
 void run_task(const TiledCall& call, const DecodeTask& task, float* block) {

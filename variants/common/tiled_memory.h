@@ -115,7 +115,7 @@ struct BackwardMemory {
 /// a task, the rest shared.
 struct DecodeMemory {
   float* q;        // [rows][padded head_dim] scaled, rotated
-  float* keys;     // [head_dim][strip], or sums of products before they are added over lanes
+  float* keys;     // [head_dim][strip]
   float* rows;     // [strip][padded head_dim] keys that had to be converted or rotated
   float* values;   // [strip][padded value_dim]
   float* scores;   // [rows][strip], then P
@@ -126,7 +126,7 @@ struct DecodeMemory {
   static DecodeMemory carve(Carver& carver, const Problem& p, int64_t head) {
     const int64_t rows = decode_rows(p);
     DecodeMemory m;
-    m.keys = carver.take(std::max(p.head_dim, 2 * kQueryStep) * kQueryStep);  // or 4 squares of lanes
+    m.keys = carver.take(p.head_dim * kQueryStep);
     m.rows = carver.take(kQueryStep * padded_width(p.head_dim));
     m.values = carver.take(kQueryStep * padded_width(p.value_dim));
     m.scores = carver.take(rows * kQueryStep);

@@ -138,6 +138,31 @@ HWY_INLINE void transpose_four(Vec r0, Vec r1, Vec r2, Vec r3, float* HWY_RESTRI
   for (size_t c = 0; c < n; ++c) std::memcpy(to + c * to_stride, staged + 4 * c, 4 * sizeof(float));
 }
 
+/// The sum of both halves, down to four lanes.
+template <class V>
+HWY_INLINE auto fold_blocks(V v) {
+  const hn::DFromV<V> d;
+  if constexpr (hn::MaxLanes(d) > 4) {
+    const hn::Half<decltype(d)> half;
+    return fold_blocks(hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+  } else {
+    return v;
+  }
+}
+
+/// to[4] = the sums over the lanes of four vectors.
+HWY_INLINE void sum_four(Vec r0, Vec r1, Vec r2, Vec r3, float* to) {
+  const Tag f;
+  const hn::RepartitionToWide<Tag> wide;
+  const Vec even = hn::Add(hn::InterleaveLower(f, r0, r1), hn::InterleaveUpper(f, r0, r1));
+  const Vec odd = hn::Add(hn::InterleaveLower(f, r2, r3), hn::InterleaveUpper(f, r2, r3));
+  const auto a = hn::BitCast(wide, even), b = hn::BitCast(wide, odd);
+  const Vec low = hn::BitCast(f, hn::InterleaveLower(wide, a, b));
+  const Vec high = hn::BitCast(f, hn::InterleaveUpper(wide, a, b));
+  const auto sums = fold_blocks(hn::Add(low, high));
+  hn::StoreU(sums, hn::DFromV<decltype(sums)>(), to);
+}
+
 /// out[columns][out_stride] = rows[count][row_stride] transposed, times `factor`; count is a multiple of 4.
 HWY_INLINE void transpose(const float* HWY_RESTRICT rows, size_t row_stride, size_t count, size_t columns,
                           float factor, float* HWY_RESTRICT out, size_t out_stride) {
