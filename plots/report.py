@@ -23,9 +23,10 @@ RESULT_COLUMNS = ["variant", "status", "mask", "position", "pass", "seq_q", "seq
                   "problem"]
 FIT_COLUMNS = ["axis", "quantity", "variant", "exponent", "exponent_ci_low", "exponent_ci_high", "analytic_exponent",
                "analytic_exponent_fitted_range", "verdict", "points", "from", "to", "model", "offset", "coefficient", "unit",
-               "residual_rms", "excluded", "why_excluded", "setting"]
-CROSSOVER_COLUMNS = ["quantity", "variant_a", "variant_b", "verdict", "crossover_n", "crossover_n_ci_low",
-                     "crossover_n_ci_high", "theory_n", "theory", "ratio_at_to", "crossings", "points", "from", "to",
+               "loglog_exponent", "held_out_x", "held_out_error_fitted", "held_out_error_declared", "held_out_better",
+               "residual_rms", "excluded", "why_excluded", "knees", "setting"]
+CROSSOVER_COLUMNS = ["quantity", "axis", "variant_a", "variant_b", "verdict", "crossover", "crossover_ci_low",
+                     "crossover_ci_high", "theory_crossover", "theory", "ratio_at_to", "crossings", "points", "from", "to",
                      "setting"]
 FAILURE_COLUMNS = ["variant", "status", "reason", "problem", "threads", "repro"]
 

@@ -6,6 +6,7 @@
 
 #include "harness/analysis/crossover.h"
 #include "harness/analysis/fit.h"
+#include "harness/analysis/slopes.h"
 
 namespace attn {
 
@@ -20,6 +21,7 @@ struct Table {
 };
 
 Table table_of(const std::vector<FitRow>& rows);
+Table table_of(const std::vector<SlopeRow>& rows);
 Table table_of(const std::vector<CrossoverRow>& rows);
 
 }  // namespace attn
