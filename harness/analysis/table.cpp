@@ -13,6 +13,7 @@ namespace {
 
 std::string cell(const std::string& value) { return value; }
 std::string cell(int64_t value) { return fmt::format("{}", value); }
+std::string cell(const Count& value) { return value ? fmt::format("{}", *value) : ""; }
 std::string cell(const Number& value) { return value ? fmt::format("{}", *value) : ""; }
 
 template <class Visit>
@@ -86,6 +87,24 @@ void visit_fields(const CrossoverRow& row, Visit visit) {
 #undef ATTN_FIELD
 }
 
+template <class Visit>
+void visit_fields(const ComparedRow& row, Visit visit) {
+#define ATTN_FIELD(name) visit(#name, row.name)
+  ATTN_FIELD(variant);
+  ATTN_FIELD(problem);
+  ATTN_FIELD(threads);
+  ATTN_FIELD(status_a);
+  ATTN_FIELD(status_b);
+  ATTN_FIELD(time_s_a);
+  ATTN_FIELD(time_s_b);
+  ATTN_FIELD(ratio);
+  ATTN_FIELD(ratio_ci_low);
+  ATTN_FIELD(ratio_ci_high);
+  ATTN_FIELD(p_adjusted);
+  ATTN_FIELD(verdict);
+#undef ATTN_FIELD
+}
+
 template <class Row>
 Table make_table(const std::vector<Row>& rows) {
   Table table;
@@ -153,6 +172,7 @@ std::string Table::text(const std::vector<std::string>& names) const {
 
 Table table_of(const std::vector<FitRow>& rows) { return make_table(rows); }
 Table table_of(const std::vector<SlopeRow>& rows) { return make_table(rows); }
+Table table_of(const std::vector<ComparedRow>& rows) { return make_table(rows); }
 Table table_of(const std::vector<CrossoverRow>& rows) { return make_table(rows); }
 
 }  // namespace attn

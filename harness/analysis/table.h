@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "harness/analysis/compare.h"
 #include "harness/analysis/crossover.h"
 #include "harness/analysis/fit.h"
 #include "harness/analysis/slopes.h"
@@ -22,6 +23,7 @@ struct Table {
 
 Table table_of(const std::vector<FitRow>& rows);
 Table table_of(const std::vector<SlopeRow>& rows);
+Table table_of(const std::vector<ComparedRow>& rows);
 Table table_of(const std::vector<CrossoverRow>& rows);
 
 }  // namespace attn
