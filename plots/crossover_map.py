@@ -48,14 +48,14 @@ def chosen_pairs(campaign, settings):
     table = campaign.crossovers
     if table.empty:
         return table
-    table = table[(table.quantity == "time") & table.verdict.isin(["crosses", "uncertain"]) & table.setting.isin(settings)]
+    table = table[(table.quantity == "time") & (table.axis == "n") & table.verdict.isin(["crosses", "uncertain"]) & table.setting.isin(settings)]
     return table.sort_values(["verdict", "setting", "variant_b", "variant_a"]).head(MOST_PAIRS)
 
 
 def draw_pairs(axes, campaign, pairs, title_of):
     labels = []
     for y, pair in enumerate(pairs.itertuples()):
-        low, high = pair.crossover_n_ci_low, pair.crossover_n_ci_high
+        low, high = pair.crossover_ci_low, pair.crossover_ci_high
         style = campaign.style(pair.variant_b)
         axes.plot([pair.range_from, pair.to], [y, y], color="#cccccc", linewidth=3, solid_capstyle="butt", zorder=1)
         start, end = (low if low == low else pair.range_from), (high if high == high else pair.to)
@@ -63,9 +63,9 @@ def draw_pairs(axes, campaign, pairs, title_of):
         for edge, missing, marker in ((start, low != low, "<"), (end, high != high, ">")):
             if missing:
                 axes.plot([edge], [y], marker=marker, color=style["color"], markersize=3.5, zorder=3)
-        axes.plot([pair.crossover_n], [y], marker=style["marker"], color=style["color"], zorder=4)
-        if pair.theory_n > pair.range_from:
-            axes.plot([pair.theory_n], [y], marker="D", markerfacecolor="none", color="black", markersize=5, zorder=3)
+        axes.plot([pair.crossover], [y], marker=style["marker"], color=style["color"], zorder=4)
+        if pair.theory_crossover > pair.range_from:
+            axes.plot([pair.theory_crossover], [y], marker="D", markerfacecolor="none", color="black", markersize=5, zorder=3)
         labels.append(f"{pair.variant_b} over {pair.variant_a}" + (f"\n{title_of[pair.setting]}" if len(title_of) > 1 else ""))
     axes.set_ylim(len(pairs) - 0.5, -0.5)
     axes.set_yticks(range(len(pairs)), labels, fontsize=6)

@@ -16,16 +16,17 @@ import pandas as pd
 
 from common import Campaign, save, set_style
 
-SCRIPTS = ["time_vs_n", "crossover_map", "memory_vs_n", "time_vs_d", "time_vs_h", "flops", "error_vs_n", "agreement"]
+SCRIPTS = ["time_vs_n", "crossover_map", "crossover_grid", "memory_vs_n", "time_vs_d", "time_vs_h", "flops", "error_vs_n", "agreement"]
 RESULT_COLUMNS = ["variant", "status", "mask", "position", "pass", "seq_q", "seq_kv", "heads_q", "d_head", "time_s_median", "time_s_ci_low", "time_s_ci_high", "samples",
                   "ratio_to_baseline", "flops_per_s", "roof_fraction", "bound", "memory_operands_bytes",
                   "memory_workspace_peak_bytes", "memory_process_peak_bytes", "error_rel_l2", "error_bound", "threads",
                   "problem"]
 FIT_COLUMNS = ["axis", "quantity", "variant", "exponent", "exponent_ci_low", "exponent_ci_high", "analytic_exponent",
                "analytic_exponent_fitted_range", "verdict", "points", "from", "to", "model", "offset", "coefficient", "unit",
-               "residual_rms", "excluded", "why_excluded", "setting"]
-CROSSOVER_COLUMNS = ["quantity", "variant_a", "variant_b", "verdict", "crossover_n", "crossover_n_ci_low",
-                     "crossover_n_ci_high", "theory_n", "theory", "ratio_at_to", "crossings", "points", "from", "to",
+               "loglog_exponent", "held_out_x", "held_out_error_fitted", "held_out_error_declared", "held_out_better",
+               "residual_rms", "excluded", "why_excluded", "knees", "setting"]
+CROSSOVER_COLUMNS = ["quantity", "axis", "variant_a", "variant_b", "verdict", "crossover", "crossover_ci_low",
+                     "crossover_ci_high", "theory_crossover", "theory", "ratio_at_to", "crossings", "points", "from", "to",
                      "setting"]
 FAILURE_COLUMNS = ["variant", "status", "reason", "problem", "threads", "repro"]
 

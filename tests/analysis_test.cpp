@@ -311,9 +311,9 @@ TEST_CASE("crossovers are found where they are") {
   CHECK(time.variant_a == "dense/cpu");
   CHECK(time.variant_b == "linear/cpu");
   CHECK(time.verdict == "crosses");
-  CHECK(*time.crossover_n == Approx(900).epsilon(0.05));
+  CHECK(*time.crossover == Approx(900).epsilon(0.05));
   CHECK(time.theory == "crosses");
-  CHECK(*time.theory_n == Approx(600).epsilon(1e-9));
+  CHECK(*time.theory_crossover == Approx(600).epsilon(1e-9));
   CHECK(rows[1].verdict == "equal");
 }
 
@@ -324,7 +324,7 @@ TEST_CASE("intervals of a crossover cover the truth") {
   for (int trial = 0; trial < kTrials; ++trial) {
     const Sweep sweep = crossing_sweep(random);
     const CrossoverRow time = find_crossovers(group_series(sweep.rows, sweep.samples)).front();
-    covered += time.crossover_n_ci_low.value_or(0) <= 900 && 900 <= time.crossover_n_ci_high.value_or(1e9);
+    covered += time.crossover_ci_low.value_or(0) <= 900 && 900 <= time.crossover_ci_high.value_or(1e9);
   }
   CAPTURE(covered);
   CHECK(covered >= 0.90 * kTrials);
@@ -339,17 +339,17 @@ TEST_CASE("no crossover within the range is said so") {
   }
   const CrossoverRow never = find_crossovers(group_series(apart, {})).front();
   CHECK(never.variant_b == "fast/cpu");
-  CHECK(never.verdict == "below throughout");
-  CHECK_FALSE(never.crossover_n);
+  CHECK(never.verdict == "not within range");
+  CHECK_FALSE(never.crossover);
   CHECK(*never.ratio_at_to == Approx(10));
 }
 
 TEST_CASE("the last of several crossings counts") {
   const LastCrossing crossing = last_crossing({1, 10, 100, 1000}, {1, -1, -1, 1});
   CHECK(crossing.crossings == 2);
-  CHECK(crossing.n == Approx(std::sqrt(1e5)));
-  CHECK(last_crossing({1, 10}, {1, 2}).n == 0);
-  CHECK(std::isinf(last_crossing({1, 10}, {1, -2}).n));
+  CHECK(crossing.x == Approx(std::sqrt(1e5)));
+  CHECK(last_crossing({1, 10}, {1, 2}).x == 0);
+  CHECK(std::isinf(last_crossing({1, 10}, {1, -2}).x));
 }
 
 TEST_CASE("tables quote and leave absent cells empty") {
@@ -358,7 +358,7 @@ TEST_CASE("tables quote and leave absent cells empty") {
   row.setting = "hq=8,hk=8";
   const std::string csv = table_of(std::vector<FitRow>{row}).csv();
   CHECK(csv.substr(0, 33) == "variant,axis,quantity,unit,settin");
-  CHECK(csv.find("\na,,,,\"hq=8,hk=8\",0,0,,,,,,,,,,,,,\n") != std::string::npos);
+  CHECK(csv.find("\na,,,,\"hq=8,hk=8\",0,0,,,,,,,,,,,,,,,,,,,\n") != std::string::npos);
 }
 
 TEST_CASE("the telling numbers are the extremes") {
@@ -377,4 +377,86 @@ TEST_CASE("the telling numbers are the extremes") {
   CHECK(sentences[2].find("fused/cpu is faster than stored/cpu from n = 400 [400, 400]") == 0);
   CHECK(sentences[3].find("stored/cpu needs 16.9 times the memory of fused/cpu") == 0);
   CHECK(sentences[4].find("worst error is nan of its bound, fused/cpu") == 0);
+}
+
+TEST_CASE("a cache knee is seen, named and left out where enough points remain") {
+  const LevelsByThreads levels{{2, {{"L3", 33554432}, {"DRAM", 2e10}}}};
+  const auto knee_at = [&](int64_t first_slow, double factor) {
+    std::vector<ResultRow> rows;
+    for (const int64_t n : {256, 512, 1024, 1536, 2048, 3072, 4096, 8192}) {
+      const double time_s = 1e-8 * static_cast<double>(n * n) * (n >= first_slow ? factor : 1);
+      rows.push_back(dense_row("stored/cpu", n, time_s));
+      rows.back().memory_operands_bytes = 32768 * n;  // leaves L3 at 1536
+      rows.back().memory_workspace_planned_bytes = rows.back().memory_workspace_peak_bytes = 0;
+    }
+    return fit_series(group_series(rows, {}, levels).front(), Quantity::time);
+  };
+  const FitRow knee = knee_at(1536, 1.5);
+  CHECK(knee.knees == "1536: leaves L3, time steps by 1.50");
+  CHECK(knee.why_excluded.find("1024: before the cache knee at 1536") != std::string::npos);
+  CHECK(*knee.from == 1536);
+  CHECK(*knee.exponent == Approx(2).epsilon(1e-9));
+  CHECK(knee_at(1536, 1.05).knees.empty());  // no step to speak of
+  CHECK(knee_at(3072, 1.5).knees.empty());   // a step, but no level is left there
+}
+
+TEST_CASE("the largest n tells the declared cost from another law") {
+  const auto held_out = [](double exponent) {
+    std::vector<ResultRow> rows;
+    for (int64_t n = 256; n <= 8192; n *= 2) {
+      const double ripple = n % 1024 == 0 ? 1.01 : 0.99;
+      rows.push_back(dense_row("any/cpu", n, 1e-8 * std::pow(static_cast<double>(n), exponent) * ripple));
+    }
+    return fit_series(group_series(rows, {}).front(), Quantity::time);
+  };
+  const FitRow declared = held_out(2), other = held_out(1.6);
+  CHECK(*declared.held_out_x == 8192);
+  CHECK(std::abs(*declared.held_out_error_declared) < 0.03);
+  CHECK(other.held_out_better == "fitted");
+  CHECK(*other.held_out_error_declared > 0.2);
+  CHECK(*other.loglog_exponent == Approx(1.6).margin(0.02));
+}
+
+TEST_CASE("local exponents show where a curve bends") {
+  std::mt19937_64 random(17);
+  const Sweep sweep = simulated(5e-3, 2e-8, 2, 0.01, {64, 256, 1024, 4096, 16384}, random);
+  const std::vector<SlopeRow> slopes =
+      local_slopes(group_series(sweep.rows, sweep.samples).front(), Quantity::time);
+  REQUIRE(slopes.size() == 4);
+  CHECK(*slopes.front().exponent < 0.5);
+  CHECK(*slopes.back().exponent == Approx(2).margin(0.05));
+  CHECK(*slopes.back().declared_exponent == Approx(2));
+  CHECK(*slopes.back().exponent_ci_low < *slopes.back().exponent);
+  CHECK(*slopes.back().exponent_ci_high > *slopes.back().exponent);
+}
+
+TEST_CASE("an offset too small to be seen is in the interval") {
+  const std::vector<Point> none;
+  std::mt19937_64 random(19);
+  const FitRow fit = time_fit(simulated(0, 2e-8, 2, 0.02, {512, 1024, 2048, 4096, 8192, 16384}, random));
+  REQUIRE(fit.model == "power");
+  CHECK(*fit.exponent_ci_high - *fit.exponent > 1.2 * (*fit.exponent - *fit.exponent_ci_low));
+}
+
+TEST_CASE("crossovers along the density of a mask") {
+  std::vector<ResultRow> rows;
+  for (const int64_t window : {64, 128, 256, 512}) {
+    const double density = static_cast<double>(window) / 512;
+    for (const bool sparse : {true, false}) {
+      ResultRow row = dense_row(sparse ? "sparse/cpu" : "dense/cpu", 1024, sparse ? 4e-3 * density : 1e-3);
+      row.mask = fmt::format("causal+window:{}:0", window);
+      row.problem = fmt::format(
+          "b=1,hq=8,hk=8,nq=1024,nk=1024,d=64,dv=64,dtype=f32,pass=fwd,mask={},pos=none", row.mask);
+      row.point = row.problem;
+      row.density = density;
+      rows.push_back(row);
+    }
+  }
+  const std::vector<CrossoverRow> found = find_crossovers(group_series(rows, {}, {}, {Axis::density}));
+  REQUIRE_FALSE(found.empty());
+  CHECK(found.front().axis == "density");
+  CHECK(found.front().variant_b == "dense/cpu");
+  CHECK(*found.front().crossover == Approx(0.25));
+  CHECK(found.front().setting.find("mask=causal+window:*:*") != std::string::npos);
+  CHECK(group_series(rows, {}).empty());  // no sweep in n, d or h
 }

@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ["time_vs_n", "time_vs_d", "time_vs_h", "memory_vs_n", "flops", "crossover_map", "error_vs_n", "agreement"]
+GRID_SETTING = "b=1,hq={h},hk={h},d={d},dv={d},dtype=f32,pass=fwd,mask=none,pos=none,threads=2"
 SIGNATURES = {"pdf": b"%PDF", "svg": b"<?xml", "png": b"\x89PNG"}
 ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
 
@@ -173,10 +174,50 @@ def test_absent_data_are_skipped_and_listed(tmp_path):
     (folder / "crossovers.csv").unlink()
     done = run("report", folder)
     assert done.returncode == 0, done.stderr
-    assert "no data for: Time against n, Crossovers, Memory against n" in done.stdout
+    assert "no data for: Time against n, Crossovers, Crossovers over two axes, Memory against n" in done.stdout
     html = (folder / "report.html").read_text()
     assert "Not drawn" in html and "fits.csv is missing" in html
     assert not (folder / "figures/time_vs_n.png").exists()
+
+
+def grid_campaign(folder):
+    """Two variants over n, d and h that cross where n = 8 d; crossovers.csv as the analysis writes it."""
+    template = pd.read_csv(ROOT / "tests/data/campaign_small/results.csv", dtype=str, keep_default_na=False).iloc[0]
+    rows, crossings = [], []
+    for h, d in [(8, 16), (8, 32), (8, 64), (4, 128), (16, 32), (4, 64), (16, 64)]:
+        setting = GRID_SETTING.format(h=h, d=d)
+        for n in (64, 128, 256, 512, 1024):
+            for variant, time in (("dense/cpu", n * n), ("linear/cpu", n * 8 * d)):
+                problem = setting.replace(",threads=2", "").replace(f"d={d},dv", f"nq={n},nk={n},d={d},dv", 1)
+                rows.append({**template, "variant": variant, "problem": problem, "point": problem, "status": "ok", "heads_q": h,
+                             "heads_kv": h, "seq_q": n, "seq_kv": n, "d_head": d, "d_value": d, "d_model": h * d, "threads": 2,
+                             "scope": "core", "time_s_median": 1e-9 * h * time})
+        crossings.append({"quantity": "time", "axis": "n", "setting": setting, "variant_a": "dense/cpu",
+                          "variant_b": "linear/cpu", "from": 64, "to": 1024, "crossover": 8 * d, "crossover_ci_low": 7 * d,
+                          "crossover_ci_high": 9 * d, "theory_crossover": 8 * d, "theory": "crosses", "verdict": "crosses"})
+    pd.DataFrame(rows).to_csv(folder / "results.csv", index=False)
+    pd.DataFrame(crossings).to_csv(folder / "crossovers.csv", index=False)
+    return folder
+
+
+def test_crossovers_over_two_axes(tmp_path):
+    """A map over (n, d), and two over (n, h): one holds the width of the model, one that of the head."""
+    folder = grid_campaign(tmp_path)
+    done = run("crossover_grid", folder)
+    assert done.returncode == 0, done.stderr
+    assert {path.stem for path in (folder / "figures").iterdir()} == {"crossover_n_d", "crossover_n_h", "crossover_n_h_head"}
+    sys.path.insert(0, str(ROOT / "plots"))
+    import common
+    import crossover_grid
+
+    common.set_style()
+    figure = dict(crossover_grid.draw(common.Campaign(folder)))["crossover_n_d"]
+    axes = figure.axes[0]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["16", "32", "64"]
+    # The filled markers climb one column for every doubling of d: n = 8 d.
+    diamonds = sorted((line.get_ydata()[0], line.get_xdata()[0]) for line in axes.lines if line.get_marker() == "D"
+                      and line.get_markerfacecolor() == "none")
+    assert [round(x, 6) for _, x in diamonds] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("kept", [0, 1])

@@ -1,35 +1,32 @@
 #include "harness/analysis/analysis.h"
 
-#include <fmt/format.h>
-
 #include <filesystem>
 
 #include "harness/analysis/summary.h"
 #include "harness/analysis/table.h"
-#include "harness/problem/error.h"
 #include "harness/results/append_file.h"
 
 namespace attn {
 
-Analysis analyse(const std::string& dir) {
-  const std::filesystem::path folder(dir);
-  if (!std::filesystem::exists(folder / "results.csv")) {
-    throw UsageError(fmt::format("{}: no results.csv here; expected the folder of a campaign", dir));
-  }
-  const std::vector<ResultRow> rows = read_results(folder / "results.csv");
-  const bool raw = std::filesystem::exists(folder / "samples.csv");
-  const SampleIndex samples = raw ? index_samples(read_samples(folder / "samples.csv")) : SampleIndex{};
-  const std::vector<Series> sweeps = group_series(rows, samples);
+Analysis analyse(const CampaignData& campaign) {
+  const std::vector<Series> sweeps =
+      group_series(campaign.rows, campaign.samples, memory_levels(campaign.environment));
   Analysis analysis;
   analysis.fits = fit_all(sweeps);
-  analysis.crossovers = find_crossovers(sweeps);
-  analysis.telling = telling_numbers(rows, analysis.fits, analysis.crossovers);
+  analysis.slopes = all_slopes(sweeps);
+  std::vector<Series> compared = group_series(campaign.rows, campaign.samples, {}, {Axis::density});
+  compared.insert(compared.begin(), sweeps.begin(), sweeps.end());
+  analysis.crossovers = find_crossovers(compared);
+  analysis.telling = telling_numbers(campaign.rows, analysis.fits, analysis.crossovers);
   return analysis;
 }
+
+Analysis analyse(const std::string& dir) { return analyse(read_campaign(dir)); }
 
 void write_tables(const Analysis& analysis, const std::string& dir) {
   const std::filesystem::path folder(dir);
   replace_file(folder / "fits.csv", table_of(analysis.fits).csv());
+  replace_file(folder / "slopes.csv", table_of(analysis.slopes).csv());
   replace_file(folder / "crossovers.csv", table_of(analysis.crossovers).csv());
 }
 

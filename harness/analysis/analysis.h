@@ -4,21 +4,25 @@
 #include <string>
 #include <vector>
 
+#include "harness/analysis/campaign_data.h"
 #include "harness/analysis/crossover.h"
 #include "harness/analysis/fit.h"
+#include "harness/analysis/slopes.h"
 
 namespace attn {
 
 struct Analysis {
   std::vector<FitRow> fits;
+  std::vector<SlopeRow> slopes;
   std::vector<CrossoverRow> crossovers;
   std::vector<std::string> telling;  ///< at most five sentences
 };
 
-/// Reads results.csv and, where it exists, samples.csv of the folder. Throws UsageError where there is no
-/// campaign.
+Analysis analyse(const CampaignData& campaign);
+/// Throws UsageError where there is no campaign.
 Analysis analyse(const std::string& dir);
-/// analyse(), and writes fits.csv and crossovers.csv into the folder. Returns the telling sentences.
+/// analyse(), and writes fits.csv, slopes.csv and crossovers.csv into the folder. Returns the telling
+/// sentences.
 std::vector<std::string> write_analysis(const std::string& dir);
 void write_tables(const Analysis& analysis, const std::string& dir);
 

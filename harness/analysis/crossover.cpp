@@ -15,8 +15,8 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 struct Pair {
   const Series* a;
   const Series* b;
-  std::vector<Point> points_a, points_b;  ///< the common n
-  std::vector<double> n;
+  std::vector<Point> points_a, points_b;  ///< the common x
+  std::vector<double> x;
 };
 
 Pair common_points(const Series& a, const Series& b, Quantity quantity) {
@@ -29,7 +29,7 @@ Pair common_points(const Series& a, const Series& b, Quantity quantity) {
     if (!measured_value(*point.row, quantity) || !measured_value(*same->row, quantity)) continue;
     pair.points_a.push_back(point);
     pair.points_b.push_back(*same);
-    pair.n.push_back(point.x);
+    pair.x.push_back(point.x);
   }
   return pair;
 }
@@ -41,7 +41,7 @@ double log_of(Quantity quantity, double value) {
 
 std::vector<double> measured_ratios(const Pair& pair, Quantity quantity) {
   std::vector<double> ratios;
-  for (size_t i = 0; i < pair.n.size(); ++i) {
+  for (size_t i = 0; i < pair.x.size(); ++i) {
     ratios.push_back(log_of(quantity, *measured_value(*pair.points_a[i].row, quantity)) -
                      log_of(quantity, *measured_value(*pair.points_b[i].row, quantity)));
   }
@@ -51,7 +51,7 @@ std::vector<double> measured_ratios(const Pair& pair, Quantity quantity) {
 /// Empty where a row lacks the declared quantity.
 std::vector<double> declared_ratios(const Pair& pair, Quantity quantity) {
   std::vector<double> ratios;
-  for (size_t i = 0; i < pair.n.size(); ++i) {
+  for (size_t i = 0; i < pair.x.size(); ++i) {
     const auto a = declared_value(*pair.points_a[i].row, quantity),
                b = declared_value(*pair.points_b[i].row, quantity);
     if (!a || !b) return {};
@@ -67,13 +67,13 @@ void swap_variants(Pair& pair) {
 
 std::vector<double> resampled_crossings(const Pair& pair) {
   std::mt19937_64 random(kBootstrapSeed);
-  std::vector<double> found, ratios(pair.n.size());
+  std::vector<double> found, ratios(pair.x.size());
   for (int k = 0; k < kResamples; ++k) {
-    for (size_t i = 0; i < pair.n.size(); ++i) {
+    for (size_t i = 0; i < pair.x.size(); ++i) {
       ratios[i] =
           std::log(resampled_time_s(pair.points_a[i], random) / resampled_time_s(pair.points_b[i], random));
     }
-    found.push_back(last_crossing(pair.n, ratios).n);
+    found.push_back(last_crossing(pair.x, ratios).x);
   }
   std::sort(found.begin(), found.end());
   return found;
@@ -85,8 +85,8 @@ void fill_interval(CrossoverRow& row, const std::vector<double>& sorted) {
     return sorted[static_cast<size_t>(p * static_cast<double>(sorted.size() - 1))];
   };
   const double low = place(0.025), high = place(0.975);
-  if (low > 0 && low < kInfinity) row.crossover_n_ci_low = low;
-  if (high > 0 && high < kInfinity) row.crossover_n_ci_high = high;
+  if (low > 0 && low < kInfinity) row.crossover_ci_low = low;
+  if (high > 0 && high < kInfinity) row.crossover_ci_high = high;
 }
 
 void fill_theory(CrossoverRow& row, const Pair& pair, Quantity quantity) {
@@ -99,11 +99,11 @@ void fill_theory(CrossoverRow& row, const Pair& pair, Quantity quantity) {
     row.theory = "equal";
     return;
   }
-  const LastCrossing crossing = last_crossing(pair.n, ratios);
-  row.theory = crossing.n == 0           ? "below throughout"
-               : crossing.n == kInfinity ? "above at the end"
+  const LastCrossing crossing = last_crossing(pair.x, ratios);
+  row.theory = crossing.x == 0           ? "below throughout"
+               : crossing.x == kInfinity ? "above at the end"
                                          : "crosses";
-  if (row.theory == "crosses") row.theory_n = crossing.n;
+  if (row.theory == "crosses") row.theory_crossover = crossing.x;
 }
 
 CrossoverRow compare(Pair pair, Quantity quantity) {
@@ -114,50 +114,52 @@ CrossoverRow compare(Pair pair, Quantity quantity) {
   }
   CrossoverRow row;
   row.quantity = to_text(quantity);
+  row.axis = to_text(pair.a->axis);
   row.setting = pair.a->setting;
   row.variant_a = pair.a->variant;
   row.variant_b = pair.b->variant;
-  row.points = static_cast<int64_t>(pair.n.size());
-  row.from = pair.n.front();
-  row.to = pair.n.back();
+  row.points = static_cast<int64_t>(pair.x.size());
+  row.from = pair.x.front();
+  row.to = pair.x.back();
   row.ratio_at_to = std::exp(ratios.back());
   fill_theory(row, pair, quantity);
-  const LastCrossing crossing = last_crossing(pair.n, ratios);
+  const LastCrossing crossing = last_crossing(pair.x, ratios);
   row.crossings = crossing.crossings;
-  if (crossing.n == kInfinity) {  // exactly equal at the end
+  if (crossing.x == kInfinity) {  // exactly equal at the end
     row.verdict = "equal";
-  } else if (crossing.n == 0) {
-    row.verdict = "below throughout";
+  } else if (crossing.x == 0) {
+    row.verdict = "not within range";
   } else {
-    row.crossover_n = row.crossover_n_ci_low = row.crossover_n_ci_high = crossing.n;
+    row.crossover = row.crossover_ci_low = row.crossover_ci_high = crossing.x;
     if (quantity == Quantity::time) {
-      row.crossover_n_ci_low = row.crossover_n_ci_high = Number{};
+      row.crossover_ci_low = row.crossover_ci_high = Number{};
       fill_interval(row, resampled_crossings(pair));
     }
-    row.verdict = row.crossover_n_ci_low && row.crossover_n_ci_high ? "crosses" : "uncertain";
+    row.verdict = row.crossover_ci_low && row.crossover_ci_high ? "crosses" : "uncertain";
   }
   return row;
 }
 
 }  // namespace
 
-LastCrossing last_crossing(const std::vector<double>& n, const std::vector<double>& above) {
+LastCrossing last_crossing(const std::vector<double>& x, const std::vector<double>& above) {
   LastCrossing last;
-  if (above.empty() || above.back() <= 0) last.n = kInfinity;
+  if (above.empty() || above.back() <= 0) last.x = kInfinity;
   for (size_t i = 0; i + 1 < above.size(); ++i) {
     if ((above[i] <= 0) == (above[i + 1] <= 0)) continue;
     ++last.crossings;
-    if (last.n == kInfinity) continue;
+    if (last.x == kInfinity) continue;
     const double share = above[i] / (above[i] - above[i + 1]);
-    last.n = std::exp(std::log(n[i]) + share * (std::log(n[i + 1]) - std::log(n[i])));
+    last.x = std::exp(std::log(x[i]) + share * (std::log(x[i + 1]) - std::log(x[i])));
   }
   return last;
 }
 
 std::vector<CrossoverRow> find_crossovers(const std::vector<Series>& sweeps) {
-  std::map<std::string, std::vector<const Series*>> by_setting;
+  std::map<std::pair<Axis, std::string>, std::vector<const Series*>> by_setting;
   for (const Series& series : sweeps) {
-    if (series.axis == Axis::n) by_setting[series.setting].push_back(&series);
+    const bool wanted = series.axis == Axis::n || series.axis == Axis::density;
+    if (wanted) by_setting[{series.axis, series.setting}].push_back(&series);
   }
   std::vector<CrossoverRow> rows;
   for (const Quantity quantity : {Quantity::time, Quantity::workspace, Quantity::total_memory}) {
@@ -165,7 +167,7 @@ std::vector<CrossoverRow> find_crossovers(const std::vector<Series>& sweeps) {
       for (size_t i = 0; i < group.size(); ++i) {
         for (size_t j = i + 1; j < group.size(); ++j) {
           Pair pair = common_points(*group[i], *group[j], quantity);
-          if (pair.n.size() >= 2) rows.push_back(compare(std::move(pair), quantity));
+          if (pair.x.size() >= 2) rows.push_back(compare(std::move(pair), quantity));
         }
       }
     }

@@ -27,12 +27,13 @@ double median(std::vector<double> samples) { return quantile(std::move(samples),
 
 double quantile(std::vector<double> samples, double p) {
   if (samples.empty()) return std::numeric_limits<double>::quiet_NaN();
-  std::sort(samples.begin(), samples.end());
   const double place = p * static_cast<double>(samples.size() - 1);
   const auto below = static_cast<size_t>(place);
-  const size_t above = std::min(below + 1, samples.size() - 1);
   const double weight = place - static_cast<double>(below);
-  return samples[below] * (1 - weight) + samples[above] * weight;
+  const auto middle = samples.begin() + static_cast<std::ptrdiff_t>(below);
+  std::nth_element(samples.begin(), middle, samples.end());
+  if (middle + 1 == samples.end()) return *middle;
+  return *middle * (1 - weight) + *std::min_element(middle + 1, samples.end()) * weight;
 }
 
 int64_t median_rank(int64_t count, double confidence) {
@@ -55,6 +56,11 @@ Interval median_interval(std::vector<double> samples, double confidence) {
   if (rank == 0) return {};
   std::sort(samples.begin(), samples.end());
   return {samples[static_cast<size_t>(rank - 1)], samples[samples.size() - static_cast<size_t>(rank)]};
+}
+
+double student_t_upper(double value, int64_t degrees) {
+  const double outside = std::max(1 - student_t_two_sided(std::abs(value), degrees), 0.0) / 2;
+  return value >= 0 ? outside : 1 - outside;
 }
 
 double student_t_quantile(double probability, int64_t degrees) {

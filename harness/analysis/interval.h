@@ -32,6 +32,9 @@ Interval median_interval(std::vector<double> samples, double confidence = 0.95);
 /// < 1. Bisection of the exact series for whole degrees (Abramowitz and Stegun 26.7.3 and 26.7.4).
 double student_t_quantile(double probability, int64_t degrees);
 
+/// P(t > value) for Student's t with `degrees` >= 1 degrees of freedom.
+double student_t_upper(double value, int64_t degrees);
+
 /// The p-quantile of the samples, linear between order statistics; NaN where there is none.
 double quantile(std::vector<double> samples, double p);
 

@@ -9,39 +9,14 @@ namespace {
 /// Points with x scaled by its geometric mean, so that x^b stays near 1 for every b.
 class Profile {
  public:
-  Profile(const std::vector<double>& x, const std::vector<double>& y) {
+  Profile(const std::vector<double>& x, const std::vector<double>& y) : y_(y), power_(x.size()) {
     for (const double value : x) log_centre_ += std::log(value) / static_cast<double>(x.size());
     for (const double value : x) log_x_.push_back(std::log(value) - log_centre_);
-    for (const double value : y) inverse_y_.push_back(1 / value);
   }
 
-  struct Best {
-    double a, c, rss;
-  };
-  /// The best a >= 0 and c >= 0 for this exponent: least squares of a / y + c x^b / y against 1.
-  Best at(double b) const {
-    double aa = 0, ac = 0, cc = 0, a1 = 0, c1 = 0;
-    for (size_t i = 0; i < log_x_.size(); ++i) {
-      const double of_a = inverse_y_[i], of_c = std::exp(b * log_x_[i]) * inverse_y_[i];
-      aa += of_a * of_a;
-      ac += of_a * of_c;
-      cc += of_c * of_c;
-      a1 += of_a;
-      c1 += of_c;
-    }
-    const double determinant = aa * cc - ac * ac;
-    Best best{0, 0, 0};
-    if (determinant > 1e-14 * aa * cc) best.a = std::max((cc * a1 - ac * c1) / determinant, 0.0);
-    best.c = (c1 - best.a * ac) / cc;
-    if (best.c < 0) {
-      best.c = 0;
-      best.a = a1 / aa;
-    }
-    for (size_t i = 0; i < log_x_.size(); ++i) {
-      const double relative_error = (best.a + best.c * std::exp(b * log_x_[i])) * inverse_y_[i] - 1;
-      best.rss += relative_error * relative_error;
-    }
-    return best;
+  OffsetLine at(double b) const {
+    for (size_t i = 0; i < log_x_.size(); ++i) power_[i] = std::exp(b * log_x_[i]);
+    return fit_offset_line(power_, y_);
   }
 
   /// The exponent of least rss: a grid, then golden section around its best point.
@@ -106,7 +81,9 @@ class Profile {
     return (low + high) / 2;
   }
 
-  std::vector<double> log_x_, inverse_y_;
+  const std::vector<double>& y_;
+  std::vector<double> log_x_;
+  mutable std::vector<double> power_;  ///< x^b of the present b
   double log_centre_ = 0;
 };
 
@@ -145,14 +122,39 @@ PowerFit fit_power(const std::vector<double>& x, const std::vector<double>& y) {
   return fit;
 }
 
+OffsetLine fit_offset_line(const std::vector<double>& g, const std::vector<double>& y) {
+  double aa = 0, ac = 0, cc = 0, a1 = 0, c1 = 0;
+  for (size_t i = 0; i < g.size(); ++i) {
+    const double of_a = 1 / y[i], of_c = g[i] / y[i];
+    aa += of_a * of_a;
+    ac += of_a * of_c;
+    cc += of_c * of_c;
+    a1 += of_a;
+    c1 += of_c;
+  }
+  const double determinant = aa * cc - ac * ac;
+  OffsetLine best;
+  if (determinant > 1e-14 * aa * cc) best.offset = std::max((cc * a1 - ac * c1) / determinant, 0.0);
+  best.slope = (c1 - best.offset * ac) / cc;
+  if (best.slope < 0) {
+    best.slope = 0;
+    best.offset = a1 / aa;
+  }
+  for (size_t i = 0; i < g.size(); ++i) {
+    const double relative_error = (best.offset + best.slope * g[i]) / y[i] - 1;
+    best.rss += relative_error * relative_error;
+  }
+  return best;
+}
+
 PowerFit fit_offset_power(const std::vector<double>& x, const std::vector<double>& y) {
   const Profile profile(x, y);
   PowerFit fit;
   fit.has_offset = true;
   fit.exponent = profile.best_exponent();
-  const Profile::Best best = profile.at(fit.exponent);
-  fit.offset = best.a;
-  fit.coefficient = best.c * std::pow(profile.centre(), -fit.exponent);
+  const OffsetLine best = profile.at(fit.exponent);
+  fit.offset = best.offset;
+  fit.coefficient = best.slope * std::pow(profile.centre(), -fit.exponent);
   fit.residual_rms = log_residual_rms(fit, x, y);
   return fit;
 }

@@ -30,6 +30,13 @@ struct PowerFit {
 /// At least two points with different x.
 PowerFit fit_power(const std::vector<double>& x, const std::vector<double>& y);
 
+/// The best a >= 0 and c >= 0 of y = a + c g: least squares of the relative errors (a + c g) / y - 1.
+struct OffsetLine {
+  double offset = 0, slope = 0;
+  double rss = 0;  ///< of the relative errors
+};
+OffsetLine fit_offset_line(const std::vector<double>& g, const std::vector<double>& y);
+
 /// At least three points. Exponents between kLowestExponent and kHighestExponent are tried.
 PowerFit fit_offset_power(const std::vector<double>& x, const std::vector<double>& y);
 inline constexpr double kLowestExponent = 0.05;

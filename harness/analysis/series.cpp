@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <regex>
 #include <set>
 #include <string_view>
 
@@ -16,10 +17,19 @@ namespace {
 double axis_value(const ResultRow& row, Axis axis) {
   if (axis == Axis::n) return static_cast<double>(row.seq_q);
   if (axis == Axis::d) return static_cast<double>(row.d_head);
+  if (axis == Axis::density) return row.density;
   return static_cast<double>(row.heads_q);
 }
 
+/// The mask's text with a star for every number; empty where it has none, or names a file.
+std::string mask_family(const std::string& mask) {
+  if (mask.find("blocks:") != std::string::npos) return "";
+  const std::string family = std::regex_replace(mask, std::regex("[0-9]+"), "*");
+  return family == mask ? "" : family;
+}
+
 bool on_axis(const ResultRow& row, Axis axis) {
+  if (axis == Axis::density) return row.density > 0 && !mask_family(row.mask).empty();
   if (row.heads_kv == 0 || row.heads_q % row.heads_kv != 0) return false;
   if (axis == Axis::n) return row.seq_q == row.seq_kv;
   if (axis == Axis::h_fixed_head) return true;
@@ -37,6 +47,8 @@ std::set<std::string_view> moving_fields(Axis axis) {
       return {"hq", "hk", "d", "dv"};
     case Axis::h_fixed_head:
       return {"hq", "hk", "dm"};
+    case Axis::density:
+      return {"mask"};
   }
   return {};
 }
@@ -47,6 +59,7 @@ std::string held_together(const ResultRow& row, Axis axis) {
       row.heads_kv == row.heads_q ? "" : fmt::format(",hq/hk={}", row.heads_q / row.heads_kv);
   if (axis == Axis::h_fixed_width) return fmt::format(",hq*d={}{}", row.heads_q * row.d_head, group);
   if (axis == Axis::h_fixed_head) return group;
+  if (axis == Axis::density) return ",mask=" + mask_family(row.mask);
   return "";
 }
 
@@ -72,13 +85,22 @@ std::string to_text(Axis axis) {
       return "h_fixed_width";
     case Axis::h_fixed_head:
       return "h_fixed_head";
+    case Axis::density:
+      return "density";
   }
   return "";
 }
 
+void Samples::add(int64_t round, double time_s) {
+  const auto earlier = [](const Round& known, int64_t number) { return known.number < number; };
+  auto place = std::lower_bound(rounds_.begin(), rounds_.end(), round, earlier);
+  if (place == rounds_.end() || place->number != round) place = rounds_.insert(place, {round, {}});
+  place->times_s.push_back(time_s);
+}
+
 std::vector<double> Samples::all() const {
   std::vector<double> times;
-  for (const auto& [round, of_round] : rounds_) times.insert(times.end(), of_round.begin(), of_round.end());
+  for (const Round& round : rounds_) times.insert(times.end(), round.times_s.begin(), round.times_s.end());
   return times;
 }
 
@@ -87,8 +109,8 @@ double Samples::resampled_median(std::mt19937_64& random) const {
   if (rounds_.size() >= kRoundsToResample) {
     std::uniform_int_distribution<size_t> pick(0, rounds_.size() - 1);
     for (size_t k = 0; k < rounds_.size(); ++k) {
-      const auto& round = std::next(rounds_.begin(), static_cast<std::ptrdiff_t>(pick(random)))->second;
-      drawn.insert(drawn.end(), round.begin(), round.end());
+      const std::vector<double>& times = rounds_[pick(random)].times_s;
+      drawn.insert(drawn.end(), times.begin(), times.end());
     }
   } else {
     const std::vector<double> times = all();
@@ -123,9 +145,10 @@ std::string setting_of(const ResultRow& row, Axis axis) {
   return fmt::format("{}{},threads={}", setting, held_together(row, axis), row.threads);
 }
 
-std::vector<Series> group_series(const std::vector<ResultRow>& rows, const SampleIndex& samples) {
+std::vector<Series> group_series(const std::vector<ResultRow>& rows, const SampleIndex& samples,
+                                 const LevelsByThreads& levels, const std::vector<Axis>& axes) {
   std::vector<Series> found;
-  for (const Axis axis : kAxes) {
+  for (const Axis axis : axes) {
     std::map<std::pair<std::string, std::string>, std::map<double, Point>>
         groups;  // a repeated point: the last row
     for (const ResultRow& row : rows) {
@@ -136,8 +159,10 @@ std::vector<Series> group_series(const std::vector<ResultRow>& rows, const Sampl
       groups[{setting, row.variant}][x] = {x, &row, raw == samples.end() ? nullptr : &raw->second};
     }
     for (const auto& [key, points] : groups) {
-      Series series{key.second, axis, key.first, {}};
+      Series series{key.second, axis, key.first, {}, {}};
       for (const auto& [x, point] : points) series.points.push_back(point);
+      const auto known = levels.find(series.points.front().row->threads);
+      if (known != levels.end()) series.levels = known->second;
       const bool any_ok = std::any_of(series.points.begin(), series.points.end(),
                                       [](const Point& point) { return point.row->status == Status::ok; });
       if (any_ok && series.points.size() >= kSweepPoints) found.push_back(std::move(series));

@@ -14,15 +14,16 @@ namespace attn {
 
 /// n: seq_q = seq_kv. d: d_head = d_value at fixed heads, so the model width grows with it and has the same
 /// exponent. h_fixed_width: heads split a fixed d_model. h_fixed_head: d_head stays, d_model grows. Heads
-/// keep their group size.
-enum class Axis { n, d, h_fixed_width, h_fixed_head };
+/// keep their group size. density: the share of visible pairs, as the numbers in a mask's text change;
+/// crossovers alone look along it.
+enum class Axis { n, d, h_fixed_width, h_fixed_head, density };
 std::string to_text(Axis axis);
-inline constexpr Axis kAxes[] = {Axis::n, Axis::d, Axis::h_fixed_width, Axis::h_fixed_head};
+inline constexpr Axis kGrowthAxes[] = {Axis::n, Axis::d, Axis::h_fixed_width, Axis::h_fixed_head};
 
 /// Raw times of one row, by measuring round.
 class Samples {
  public:
-  void add(int64_t round, double time_s) { rounds_[round].push_back(time_s); }
+  void add(int64_t round, double time_s);
   bool empty() const { return rounds_.empty(); }
   std::vector<double> all() const;
   /// Median of a bootstrap resample. Samples of one round share its disturbances, so whole rounds are drawn
@@ -32,7 +33,11 @@ class Samples {
   static constexpr size_t kRoundsToResample = 6;
 
  private:
-  std::map<int64_t, std::vector<double>> rounds_;
+  struct Round {
+    int64_t number;
+    std::vector<double> times_s;
+  };
+  std::vector<Round> rounds_;
 };
 
 /// Raw samples by point and variant.
@@ -49,21 +54,32 @@ struct Point {
 /// are missing, the median itself where that is missing too.
 double resampled_time_s(const Point& point, std::mt19937_64& random);
 
+/// A level of the memory and what the threads' share of it holds, ascending.
+struct MemoryLevel {
+  std::string name;
+  double bytes = 0;
+};
+using LevelsByThreads = std::map<int64_t, std::vector<MemoryLevel>>;
+
 struct Series {
   std::string variant;
   Axis axis = Axis::n;
-  std::string setting;        ///< the fields held fixed, in the problem's own text, and the threads
-  std::vector<Point> points;  ///< ascending x, one a value; rows that are not ok included
+  std::string setting;              ///< the fields held fixed, in the problem's own text, and the threads
+  std::vector<Point> points;        ///< ascending x, one a value; rows that are not ok included
+  std::vector<MemoryLevel> levels;  ///< of the machine; empty where unknown
 };
 
 inline constexpr size_t kSweepPoints = 3;
 
-/// Every sweep with at least kSweepPoints values of its axis, at least one of them ok. Borrows from both
-/// arguments.
-std::vector<Series> group_series(const std::vector<ResultRow>& rows, const SampleIndex& samples);
+/// Every sweep along one of the axes with at least kSweepPoints values, at least one of them ok. Borrows from
+/// rows and samples.
+std::vector<Series> group_series(const std::vector<ResultRow>& rows, const SampleIndex& samples,
+                                 const LevelsByThreads& levels = {},
+                                 const std::vector<Axis>& axes = {std::begin(kGrowthAxes),
+                                                                  std::end(kGrowthAxes)});
 
 /// What the row holds fixed on this axis; empty where the row is not on it (seq_q != seq_kv, d_value !=
-/// d_head).
+/// d_head, a mask without numbers).
 std::string setting_of(const ResultRow& row, Axis axis);
 
 }  // namespace attn

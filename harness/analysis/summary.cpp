@@ -47,17 +47,17 @@ Sentence time_crossover(const std::vector<CrossoverRow>& crossovers) {
   const CrossoverRow* best = nullptr;
   const CrossoverRow* widest = nullptr;
   const auto width = [](const CrossoverRow& row) {
-    return std::log(*row.crossover_n_ci_high / *row.crossover_n_ci_low);
+    return std::log(*row.crossover_ci_high / *row.crossover_ci_low);
   };
   for (const CrossoverRow& row : crossovers) {
-    if (row.quantity != "time") continue;
+    if (row.quantity != "time" || row.axis != "n") continue;
     if (!widest || *row.ratio_at_to > *widest->ratio_at_to) widest = &row;
     if (row.verdict == "crosses" && (!best || width(row) < width(*best))) best = &row;
   }
   if (best) {
     return fmt::format("{} is faster than {} from n = {:.0f} [{:.0f}, {:.0f}] on ({})", best->variant_b,
-                       best->variant_a, *best->crossover_n, *best->crossover_n_ci_low,
-                       *best->crossover_n_ci_high, best->setting);
+                       best->variant_a, *best->crossover, *best->crossover_ci_low, *best->crossover_ci_high,
+                       best->setting);
   }
   if (!widest) return {};
   return fmt::format("no crossover in time is certain; {} takes {:.3g} times as long as {} at n = {} ({})",

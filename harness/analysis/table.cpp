@@ -13,6 +13,7 @@ namespace {
 
 std::string cell(const std::string& value) { return value; }
 std::string cell(int64_t value) { return fmt::format("{}", value); }
+std::string cell(const Count& value) { return value ? fmt::format("{}", *value) : ""; }
 std::string cell(const Number& value) { return value ? fmt::format("{}", *value) : ""; }
 
 template <class Visit>
@@ -26,6 +27,7 @@ void visit_fields(const FitRow& row, Visit visit) {
   ATTN_FIELD(points);
   ATTN_FIELD(excluded);
   ATTN_FIELD(why_excluded);
+  ATTN_FIELD(knees);
   ATTN_FIELD(from);
   ATTN_FIELD(to);
   ATTN_FIELD(model);
@@ -34,10 +36,32 @@ void visit_fields(const FitRow& row, Visit visit) {
   ATTN_FIELD(exponent_ci_high);
   ATTN_FIELD(offset);
   ATTN_FIELD(coefficient);
+  ATTN_FIELD(loglog_exponent);
   ATTN_FIELD(residual_rms);
   ATTN_FIELD(analytic_exponent);
   ATTN_FIELD(analytic_exponent_fitted_range);
+  ATTN_FIELD(held_out_x);
+  ATTN_FIELD(held_out_error_fitted);
+  ATTN_FIELD(held_out_error_declared);
+  ATTN_FIELD(held_out_better);
   ATTN_FIELD(verdict);
+#undef ATTN_FIELD
+}
+
+template <class Visit>
+void visit_fields(const SlopeRow& row, Visit visit) {
+#define ATTN_FIELD(name) visit(#name, row.name)
+  ATTN_FIELD(variant);
+  ATTN_FIELD(axis);
+  ATTN_FIELD(quantity);
+  ATTN_FIELD(setting);
+  ATTN_FIELD(from);
+  ATTN_FIELD(to);
+  ATTN_FIELD(exponent);
+  ATTN_FIELD(exponent_ci_low);
+  ATTN_FIELD(exponent_ci_high);
+  ATTN_FIELD(declared_exponent);
+  ATTN_FIELD(fitted);
 #undef ATTN_FIELD
 }
 
@@ -45,19 +69,38 @@ template <class Visit>
 void visit_fields(const CrossoverRow& row, Visit visit) {
 #define ATTN_FIELD(name) visit(#name, row.name)
   ATTN_FIELD(quantity);
+  ATTN_FIELD(axis);
   ATTN_FIELD(setting);
   ATTN_FIELD(variant_a);
   ATTN_FIELD(variant_b);
   ATTN_FIELD(points);
   ATTN_FIELD(from);
   ATTN_FIELD(to);
-  ATTN_FIELD(crossover_n);
-  ATTN_FIELD(crossover_n_ci_low);
-  ATTN_FIELD(crossover_n_ci_high);
+  ATTN_FIELD(crossover);
+  ATTN_FIELD(crossover_ci_low);
+  ATTN_FIELD(crossover_ci_high);
   ATTN_FIELD(crossings);
   ATTN_FIELD(ratio_at_to);
-  ATTN_FIELD(theory_n);
+  ATTN_FIELD(theory_crossover);
   ATTN_FIELD(theory);
+  ATTN_FIELD(verdict);
+#undef ATTN_FIELD
+}
+
+template <class Visit>
+void visit_fields(const ComparedRow& row, Visit visit) {
+#define ATTN_FIELD(name) visit(#name, row.name)
+  ATTN_FIELD(variant);
+  ATTN_FIELD(problem);
+  ATTN_FIELD(threads);
+  ATTN_FIELD(status_a);
+  ATTN_FIELD(status_b);
+  ATTN_FIELD(time_s_a);
+  ATTN_FIELD(time_s_b);
+  ATTN_FIELD(ratio);
+  ATTN_FIELD(ratio_ci_low);
+  ATTN_FIELD(ratio_ci_high);
+  ATTN_FIELD(p_adjusted);
   ATTN_FIELD(verdict);
 #undef ATTN_FIELD
 }
@@ -128,6 +171,8 @@ std::string Table::text(const std::vector<std::string>& names) const {
 }
 
 Table table_of(const std::vector<FitRow>& rows) { return make_table(rows); }
+Table table_of(const std::vector<SlopeRow>& rows) { return make_table(rows); }
+Table table_of(const std::vector<ComparedRow>& rows) { return make_table(rows); }
 Table table_of(const std::vector<CrossoverRow>& rows) { return make_table(rows); }
 
 }  // namespace attn

@@ -4,8 +4,10 @@
 #include <string>
 #include <vector>
 
+#include "harness/analysis/compare.h"
 #include "harness/analysis/crossover.h"
 #include "harness/analysis/fit.h"
+#include "harness/analysis/slopes.h"
 
 namespace attn {
 
@@ -20,6 +22,8 @@ struct Table {
 };
 
 Table table_of(const std::vector<FitRow>& rows);
+Table table_of(const std::vector<SlopeRow>& rows);
+Table table_of(const std::vector<ComparedRow>& rows);
 Table table_of(const std::vector<CrossoverRow>& rows);
 
 }  // namespace attn

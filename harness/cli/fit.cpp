@@ -14,23 +14,24 @@ void print_fits(const Analysis& analysis) {
     fmt::print("no sweep with {} values of n, d or h that are equal in everything else\n", kSweepPoints);
     return;
   }
-  fmt::print("{}",
-             table_of(analysis.fits)
-                 .text({"axis", "quantity", "variant", "exponent", "exponent_ci_low", "exponent_ci_high",
-                        "analytic_exponent", "verdict", "points", "from", "to", "model", "setting"}));
+  fmt::print("{}", table_of(analysis.fits)
+                       .text({"axis", "quantity", "variant", "exponent", "exponent_ci_low",
+                              "exponent_ci_high", "analytic_exponent", "verdict", "held_out_better", "points",
+                              "from", "to", "model", "setting"}));
 }
 
 void print_crossovers(const Analysis& analysis) {
   if (analysis.crossovers.empty()) return;
-  fmt::print("\n{}",
-             table_of(analysis.crossovers)
-                 .text({"quantity", "variant_a", "variant_b", "verdict", "crossover_n", "crossover_n_ci_low",
-                        "crossover_n_ci_high", "theory_n", "theory", "ratio_at_to", "setting"}));
+  fmt::print("\n{}", table_of(analysis.crossovers)
+                         .text({"quantity", "axis", "variant_a", "variant_b", "verdict", "crossover",
+                                "crossover_ci_low", "crossover_ci_high", "theory_crossover", "theory",
+                                "ratio_at_to", "setting"}));
 }
 
 void add_fit(CLI::App& app, int&) {
   CLI::App* command = app.add_subcommand(
-      "fit", "Fits exponents in n, d and h, finds crossovers; writes fits.csv and crossovers.csv.");
+      "fit",
+      "Fits exponents in n, d and h, finds crossovers; writes fits.csv, slopes.csv and crossovers.csv.");
   static std::string dir;
   command->add_option("dir", dir, "Folder of a campaign.")->required()->type_name("DIR");
   command->callback([] {

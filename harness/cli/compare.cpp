@@ -1,0 +1,84 @@
+// attnbench compare A B: did a variant become slower from one campaign to the other?
+
+#include "harness/analysis/compare.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "harness/analysis/table.h"
+#include "harness/cli/command.h"
+#include "harness/problem/error.h"
+#include "harness/results/append_file.h"
+
+namespace attn {
+namespace {
+
+struct CompareArguments {
+  std::string a, b, csv;
+  double threshold_percent = 2;
+  bool force = false;
+};
+
+void print_only(const std::vector<std::string>& points, const std::string& dir) {
+  if (points.empty()) return;
+  fmt::print("\nonly in {}: {}\n", dir, points.size());
+  for (const std::string& point : points) fmt::print("  {}\n", point);
+}
+
+int64_t count(const Comparison& comparison, const std::string& verdict) {
+  return std::count_if(comparison.rows.begin(), comparison.rows.end(),
+                       [&](const ComparedRow& row) { return row.verdict == verdict; });
+}
+
+void print_comparison(const Comparison& comparison, const CompareArguments& arguments) {
+  fmt::print("{}", table_of(comparison.rows)
+                       .text({"verdict", "variant", "ratio", "ratio_ci_low", "ratio_ci_high", "p_adjusted",
+                              "time_s_a", "time_s_b", "threads", "problem"}));
+  print_only(comparison.only_in_a, arguments.a);
+  print_only(comparison.only_in_b, arguments.b);
+  fmt::print(
+      "\nratio: time of {} over time of {}, 95 % interval; threshold {} %; p after Holm over all rows\n",
+      arguments.b, arguments.a, arguments.threshold_percent);
+  fmt::print("processes differ by {:.1f} % (sd), sessions by {:.1f} % (assumed)\n",
+             100 * comparison.between_processes, 100 * kBetweenSessions);
+  fmt::print("{} slower, {} faster, {} same, {} unclear, {} broken, {} repaired\n",
+             count(comparison, "slower"), count(comparison, "faster"), count(comparison, "same"),
+             count(comparison, "unclear"), count(comparison, "broken"), count(comparison, "repaired"));
+}
+
+int run_compare(const CompareArguments& arguments) {
+  const CampaignData a = read_campaign(arguments.a), b = read_campaign(arguments.b);
+  const std::string reason = why_not_comparable(a, b);
+  if (!reason.empty() && !arguments.force) throw UsageError(reason + "; --force compares all the same");
+  if (!reason.empty()) fmt::print("forced: {}\n", reason);
+  const Comparison comparison = compare_campaigns(a, b, arguments.threshold_percent / 100);
+  print_comparison(comparison, arguments);
+  if (!arguments.csv.empty()) replace_file(arguments.csv, table_of(comparison.rows).csv());
+  return comparison.regression() ? 1 : 0;
+}
+
+void add_compare(CLI::App& app, int& exit_code) {
+  CLI::App* command = app.add_subcommand("compare",
+                                         "Compares two campaigns point by point. Exit code 1 where a point "
+                                         "is slower in B, or fails there alone.");
+  auto arguments = std::make_shared<CompareArguments>();
+  command->add_option("a", arguments->a, "Folder of the first campaign.")->required()->type_name("A");
+  command->add_option("b", arguments->b, "Folder of the second campaign.")->required()->type_name("B");
+  command
+      ->add_option("--threshold", arguments->threshold_percent,
+                   "Change in percent that matters: less is never called faster or slower. Default: 2.")
+      ->type_name("PERCENT")
+      ->check(CLI::Range(0.0, 100.0));
+  command->add_flag("--force", arguments->force,
+                    "Compare although machine, compiler, flags, inputs, threads or problems differ.");
+  command->add_option("--csv", arguments->csv, "Written: the comparison, one row a point.")
+      ->type_name("FILE");
+  command->callback([arguments, &exit_code] { exit_code = run_compare(*arguments); });
+}
+
+ATTN_COMMAND(62, add_compare);
+
+}  // namespace
+}  // namespace attn
