@@ -11,16 +11,20 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <set>
 #include <thread>
 
 #include "harness/measure/clock.h"
 #include "harness/measure/environment.h"
+#include "harness/measure/host_load.h"
 #include "harness/measure/memory.h"
 #include "harness/measure/rounds.h"
 #include "harness/registry.h"
 #include "harness/run/binding.h"
 #include "tests/catch.h"
+#include "tests/scratch_folder.h"
 
 using namespace attn;
 
@@ -323,4 +327,27 @@ TEST_CASE("the environment has every part, absent ones as null") {
     CHECK(!version.get<std::string>().empty());
   }
   CHECK(environment["gpu"].is_null() == !device_missing(Device::cuda).empty());
+}
+
+TEST_CASE("the load of the host: shares of time from the kernel's counters, absent where it has none") {
+  const ScratchFolder folder;
+  std::filesystem::create_directories(folder / "pressure");
+  const auto write = [&](const char* stat, const char* pressure) {
+    std::ofstream(folder / "stat") << stat;
+    std::ofstream(folder / "pressure/cpu") << pressure;
+    return read_host_load(folder.path());
+  };
+  HostLoad from =
+      write("cpu  10 0 10 70 0 0 0 10 5 0\ncpu0 1 1\n", "some avg10=0.00 total=1000\nfull total=9\n");
+  HostLoad to = write("cpu  20 0 20 130 0 0 0 30 9 0\n", "some avg10=1.00 total=501000\n");
+  CHECK(*from.all_jiffies == 100);
+  from.time_s = 1;
+  to.time_s = 2;
+  CHECK(*steal_fraction(from, to) == 0.2);
+  CHECK(*cpu_pressure(from, to) == 0.5);
+  CHECK(!steal_fraction(to, to));
+  CHECK(*steal_fraction(from, write("cpu  20 0 20 130 0 0 0 5 9 0\n", "")) == 0);  // a counter that went back
+  CHECK(!cpu_pressure(from, write("", "")));
+  CHECK(!steal_fraction(from, write("cpu  1 2 3\n", "")));
+  CHECK(read_host_load().all_jiffies.has_value());
 }

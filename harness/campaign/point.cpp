@@ -10,6 +10,7 @@
 
 #include "harness/campaign/forecast.h"
 #include "harness/campaign/row.h"
+#include "harness/measure/host_load.h"
 #include "harness/measure/memory.h"
 #include "harness/measure/rounds.h"
 #include "harness/oracle/oracle.h"
@@ -211,11 +212,13 @@ class PointRun {
       at_work = which;
       board_.announce(timed[which]->index, Step::time);
     };
+    const HostLoad before = read_host_load();
     try {
       const std::vector<TimedSeries> series = time_rounds(cases, options);
       for (size_t k = 0; k < timed.size(); ++k) {
         record(*timed[k], series[k], options.baseline ? &series[*options.baseline] : nullptr);
       }
+      record_host(timed, before);
     } catch (...) {  // the variant at work is lost, the others start over
       guard(*timed[at_work], [] { throw; });
       std::vector<Entry*> others;
@@ -247,6 +250,15 @@ class PointRun {
     row.flops_per_s = *row.flops_useful / *row.time_s_median;
     record_roof(row);
     record_samples(entry, series);
+  }
+
+  /// The rounds are common to the variants, and so is what disturbed them.
+  static void record_host(const std::vector<Entry*>& timed, const HostLoad& before) {
+    const HostLoad after = read_host_load();
+    for (Entry* entry : timed) {
+      entry->row.steal_fraction = steal_fraction(before, after);
+      entry->row.cpu_pressure = cpu_pressure(before, after);
+    }
   }
 
   /// The roofs are the CPU's.
@@ -287,7 +299,7 @@ class PointRun {
     ResultRow& row = entry.row;
     for (Number* number : {&row.time_s_median, &row.time_s_ci_low, &row.time_s_ci_high, &row.time_s_min,
                            &row.ratio_to_baseline, &row.ratio_ci_low, &row.ratio_ci_high, &row.flops_per_s,
-                           &row.roof_fraction, &row.clock_hz_mean}) {
+                           &row.roof_fraction, &row.clock_hz_mean, &row.steal_fraction, &row.cpu_pressure}) {
       number->reset();
     }
     row.bound.clear();
