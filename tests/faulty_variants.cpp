@@ -14,7 +14,20 @@
 namespace attn {
 namespace {
 
-enum class Harm { segfault, abort, exit, hang, throws, no_memory, wrong, huge_plan, slow, prints, forks };
+enum class Harm {
+  segfault,
+  abort,
+  exit,
+  hang,
+  throws,
+  no_memory,
+  wrong,
+  huge_plan,
+  slow,
+  prints,
+  forks,
+  waits
+};
 
 class Faulty final : public Variant {
  public:
@@ -61,12 +74,18 @@ class Faulty final : public Variant {
       case Harm::forks:
         if (fork() == 0) pause();  // left behind in the process group
         std::abort();
+      case Harm::waits:
+        if (problem.mask.text() != "none") wait_while_there(std::getenv("ATTN_TEST_GATE"));
+        break;
       case Harm::huge_plan:
         break;
     }
   }
 
  private:
+  static void wait_while_there(const char* gate) {
+    while (gate && access(gate, F_OK) == 0) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
   static const Variant& reference() { return find_variant("reference/cpu"); }
   Harm harm_;
 };
@@ -82,6 +101,7 @@ ATTN_REGISTER(std::make_unique<Faulty>("faulty/huge_plan", Harm::huge_plan));
 ATTN_REGISTER(std::make_unique<Faulty>("faulty/forks", Harm::forks));
 ATTN_REGISTER(std::make_unique<Faulty>("slow/cpu", Harm::slow));
 ATTN_REGISTER(std::make_unique<Faulty>("prints/cpu", Harm::prints));
+ATTN_REGISTER(std::make_unique<Faulty>("waits/cpu", Harm::waits));
 
 }  // namespace
 }  // namespace attn

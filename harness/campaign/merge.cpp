@@ -109,8 +109,8 @@ class Merge {
       fs::remove(missing);
     } else {
       replace_file(missing, fmt::format("{}\n{}\n", Plan::kColumns, fmt::join(report_.missing, "\n")));
-      report_.rerun_command = fmt::format("{} --points '{}' --out '{}/missing'",
-                                          parts_.front().campaign_command(), missing, out_);
+      report_.rerun_command = fmt::format("{} {}", parts_.front().campaign_command(),
+                                          shell_line({"--points", missing, "--out", out_ + "/missing"}));
     }
     if (report_.missing.empty() || options_.partial) write();
     return std::move(report_);

@@ -9,7 +9,7 @@
 #include <memory>
 
 #include "harness/cli/command.h"
-#include "harness/cli/sweep_options.h"
+#include "harness/problem/text.h"
 
 namespace attn {
 namespace {

@@ -12,6 +12,7 @@
 #include "harness/cli/finish.h"
 #include "harness/cli/sweep_options.h"
 #include "harness/problem/error.h"
+#include "harness/problem/text.h"
 
 namespace attn {
 namespace {

@@ -35,7 +35,4 @@ struct PlannedCampaign {
 /// `--preset` and an option for every setting. The result is filled when the command line is parsed.
 std::shared_ptr<SweepOptions> add_sweep_options(CLI::App& command);
 
-/// Words as a shell reads them back.
-std::string shell_line(const std::vector<std::string>& words);
-
 }  // namespace attn
