@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cfenv>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -21,6 +22,7 @@
 #include "harness/measure/host_load.h"
 #include "harness/measure/memory.h"
 #include "harness/measure/rounds.h"
+#include "harness/measure/thread_state.h"
 #include "harness/registry.h"
 #include "harness/run/binding.h"
 #include "tests/catch.h"
@@ -119,6 +121,36 @@ TEST_CASE("the allocation probe sees every kind of allocation") {
   CHECK(counted([] {}) == 0);
 }
 
+namespace {
+
+/// Allocations of a call that is not the first.
+int64_t allocations_of_call(const Variant& variant, const Problem& problem, int threads) {
+  Binding binding(variant, problem, make_inputs(problem, Fill::normal, 1), {.threads = threads});
+  binding.run();  // thread teams and the like start here
+  const int64_t before = allocations;
+  binding.run();
+  return allocations - before;
+}
+
+/// Takes scratch from the heap.
+class Allocating final : public Variant {
+ public:
+  Allocating() : Variant({.name = "control/allocating"}) {}
+  Support supports(const Problem&) const override { return {}; }
+  void plan(const Context&, const Problem&, Workspace&) const override {}
+  Cost cost(const Problem&) const override { return {}; }
+  void forward(const Context&, const Problem& p, const Forward& args, Workspace&) const override {
+    const std::vector<float> scratch(static_cast<size_t>(p.seq_kv), 1.f);
+    *args.o.row<float>(0, 0, 0) = scratch.back();
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a variant that allocates is caught") {
+  CHECK(allocations_of_call(Allocating(), Problem::parse("hq=1,nq=8,d=8"), 1) == 1);
+}
+
 TEST_CASE("no variant allocates in forward or backward") {
   const char* problems[] = {
       "hq=3,nq=70,d=16",
@@ -143,11 +175,7 @@ TEST_CASE("no variant allocates in forward or backward") {
           const Problem problem = Problem::parse(text).with(pass);
           if (!support_of(*variant, problem)) continue;
           INFO(variant->info().name << " " << problem.text() << " threads " << threads);
-          Binding binding(*variant, problem, make_inputs(problem, Fill::normal, 1), {.threads = threads});
-          binding.run();  // thread teams and the like start here
-          const int64_t before = allocations;
-          binding.run();
-          CHECK(allocations - before == 0);
+          CHECK(allocations_of_call(*variant, problem, threads) == 0);
           ++ran;
         }
       }
@@ -279,6 +307,30 @@ TEST_CASE("an exception of a case comes out of the rounds, and the next rounds s
   CHECK_THROWS_WITH(time_rounds({failing}, {.budget_s = 1}), "broken");
   Scripted steady{{0.01}};
   CHECK(time_rounds({steady.timed("steady")}, {.budget_s = 1})[0].converged);
+}
+
+TEST_CASE("a clock that goes back ends the case, not with a negative time") {
+  Scripted backward{{0.01, 0.01, 0.01, -5, 0.01}};
+  CHECK_THROWS_WITH(time_rounds({backward.timed("backward")}, {.budget_s = 1}),
+                    Catch::Contains("clock went back by 5 s"));
+}
+
+TEST_CASE("thread state: every change is told and put back on all threads") {
+  const int former = omp_get_max_threads();
+  const ThreadState state(2);
+  const FloatMode normal = float_mode();
+  CHECK(state.restore() == "");
+  std::fesetround(FE_UPWARD);
+  CHECK(state.restore().find("another rounding") != std::string::npos);
+  CHECK(float_mode() == normal);
+  omp_set_num_threads(3);
+  CHECK(state.restore() == "the number of OpenMP threads (2 to 3)");
+  CHECK(omp_get_max_threads() == 2);
+#pragma omp parallel num_threads(2)
+  if (omp_get_thread_num() == 1) std::fesetround(FE_DOWNWARD);
+  CHECK(state.restore().find("floating-point mode") != std::string::npos);
+  CHECK(state.restore() == "");
+  omp_set_num_threads(former);
 }
 
 TEST_CASE("names that look like regular expressions are taken as they are") {

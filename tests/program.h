@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <set>
 #include <sstream>
@@ -20,10 +21,13 @@ namespace attn {
 /// A run of the program (tests/faulty_variants.cpp linked in), in its own process group.
 class Program {
  public:
-  Program(const std::vector<std::string>& arguments, const std::string& output) {
+  /// `prepare` runs in the child first.
+  Program(const std::vector<std::string>& arguments, const std::string& output,
+          const std::function<void()>& prepare = {}) {
     process_ = fork();
     if (process_ != 0) return;
     setpgid(0, 0);
+    if (prepare) prepare();
     std::vector<std::string> words = {ATTN_TEST_PROGRAM};
     words.insert(words.end(), arguments.begin(), arguments.end());
     std::vector<char*> argv;
@@ -76,9 +80,10 @@ inline std::string read_text(const std::string& path) {
   return text.str();
 }
 
-inline Run run(const ScratchFolder& folder, std::vector<std::string> arguments) {
+inline Run run(const ScratchFolder& folder, std::vector<std::string> arguments,
+               const std::function<void()>& prepare = {}) {
   const std::string output = folder / "output.txt";
-  Program program(arguments, output);
+  Program program(arguments, output, prepare);
   const int exit_code = program.wait();
   return {exit_code, read_text(output), read_text(output + ".errors")};
 }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <optional>
@@ -101,6 +102,10 @@ class CampaignRun {
         finished_(finished_rows(folder.path)) {
     const size_t dropped = drop_unfinished_samples(folder.path, finished_);
     samples_.emplace(folder.path + "/samples.csv", samples_header());
+    if (results_.torn_bytes() > 0) {
+      fmt::print("results.csv ended in a torn line of {} bytes: its row is measured again\n",
+                 results_.torn_bytes());
+    }
     if (!finished_.empty()) fmt::print("{} rows are there already\n", finished_.size());
     if (dropped > 0) fmt::print("{} samples of unfinished rows are dropped and measured again\n", dropped);
   }
@@ -119,6 +124,9 @@ class CampaignRun {
       for (const PlanPoint& point : plan_.points) run_point_job(point, environment, progress);
     } catch (const Interrupted& interrupted) {
       exit_code = 128 + interrupted.signal;
+    } catch (...) {  // a full disk, say: what is written stays
+      progress.close();
+      throw;
     }
     progress.close();
     environment.close();
@@ -188,6 +196,7 @@ std::string campaign_id(const Plan& plan, const CampaignOptions& options) {
 
 int run_campaign(const Plan& plan, const Plan& share, const CampaignOptions& options,
                  const CampaignFolder& folder) {
+  std::signal(SIGXFSZ, SIG_IGN);  // a limit of file sizes is then an error of write(2), which names the file
   std::filesystem::create_directories(folder.path);
   const FolderLock lock(folder.path);
   json config = configuration(plan, options);

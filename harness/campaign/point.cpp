@@ -1,7 +1,7 @@
 #include "harness/campaign/point.h"
 
 #include <fmt/format.h>
-#include <omp.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -13,6 +13,7 @@
 #include "harness/measure/host_load.h"
 #include "harness/measure/memory.h"
 #include "harness/measure/rounds.h"
+#include "harness/measure/thread_state.h"
 #include "harness/oracle/oracle.h"
 #include "harness/registry.h"
 #include "harness/run/binding.h"
@@ -76,8 +77,11 @@ void guard(Entry& entry, Work work) {
 class PointRun {
  public:
   PointRun(const Job& job, Board& board, const std::function<void(const Outcome&)>& emit)
-      : job_(job), board_(board), emit_(emit), problem_(Problem::parse(job.problem)) {
-    omp_set_num_threads(job.threads);
+      : job_(job),
+        board_(board),
+        emit_(emit),
+        problem_(Problem::parse(job.problem)),
+        thread_state_(job.threads) {
     for (size_t k = 0; k < job.variants.size(); ++k) {
       const Variant& variant = find_variant(job.variants[k]);
       entries_.push_back({.index = static_cast<int32_t>(k),
@@ -127,6 +131,7 @@ class PointRun {
           fmt::format("predicted {} bytes, the limit is {}: not attempted", needed, job_.memory_limit_bytes));
     }
     entry.variant->load();
+    thread_state_.restore();  // loading a library may change the mode (-ffast-math)
   }
 
   void emit_finished() {
@@ -168,6 +173,8 @@ class PointRun {
   }
 
   void check(Entry& entry) {
+    check_guarded(entry);
+    if (entry.finished) return;
     board_.announce(entry.index, Step::bind);
     PeakProbe probe;
     entry.binding =
@@ -189,6 +196,28 @@ class PointRun {
     entry.binding->poison_outputs();
     entry.binding->run();
     entry.row.deterministic = same_bits(first, entry.binding->outputs()) ? "yes" : "no";
+  }
+
+  /// Outputs and scratch poisoned and between guard bytes, apart from the binding that is timed: guards would
+  /// move its operands.
+  void check_guarded(Entry& entry) {
+    board_.announce(entry.index, Step::check);
+    Binding binding(*entry.variant, problem_, inputs_, {.threads = job_.threads, .guarded = true});
+    binding.run();
+    const std::vector<std::string> overruns = binding.overruns();
+    if (!overruns.empty()) {
+      return entry.finish(Status::disagrees, fmt::format("wrote beyond {}", fmt::join(overruns, ", ")));
+    }
+    judge(entry, binding.outputs());
+    if (!entry.finished) judge_manners(entry);
+  }
+
+  /// A library with threads of its own may set them as it likes; whatever it leaves behind is put back.
+  void judge_manners(Entry& entry) {
+    const std::string changed = thread_state_.restore();
+    if (changed.empty() || entry.variant->info().own_threads) return;
+    drop_times(entry);
+    entry.finish(Status::disagrees, "changes " + changed);
   }
 
   void judge(Entry& entry, const Outputs<float>& outputs) {
@@ -290,6 +319,8 @@ class PointRun {
     entry.binding->poison_outputs();
     entry.binding->run();
     const Verdict verdict = compare(problem_, truth_, entry.binding->outputs());
+    judge_manners(entry);
+    if (entry.finished) return;
     if (verdict.ok) return entry.finish(Status::ok, "");
     drop_times(entry);
     entry.finish(Status::disagrees, "after timing: " + verdict.reason);
@@ -312,6 +343,7 @@ class PointRun {
   Board& board_;
   const std::function<void(const Outcome&)>& emit_;
   Problem problem_;
+  ThreadState thread_state_;
   std::vector<Entry> entries_;
   Inputs<float> inputs_;
   Truth truth_;
