@@ -7,6 +7,7 @@ kBuildPackages=(g++ cmake ninja-build pkg-config libbenchmark-dev libeigen3-dev 
 [[ ${ATTNBENCH_CMAKE_ARGS-} == *ATTN_BLAS=blis* ]] && kBuildPackages+=(libblis-openmp-dev)
 kReportPackages=(python3 python3-numpy python3-matplotlib python3-pandas python3-scipy python3-jinja2)
 kTestPackages=(catch2 python3-pytest)
+kClusterPackages=(slurm-wlm munge)
 kStylePackages=(clang-format-14)
 kPeerPackages=(python3-venv)
 kPeerWheels=(torch onnxruntime openvino)

@@ -57,7 +57,11 @@ def setting_of(row, axis):
         fields.append(f"hq*d={row.heads_q * row.d_head}")
     if axis.startswith("h_") and row.heads_kv != row.heads_q:
         fields.append(f"hq/hk={row.heads_q // row.heads_kv}")
-    return ",".join(fields + [f"threads={row.threads}"])
+    fields.append(f"threads={row.threads}")
+    machine = getattr(row, "machine", None)  # only where a folder joins several
+    if isinstance(machine, str):
+        fields.append(f"machine={machine}")
+    return ",".join(fields)
 
 
 def read_table(path):
@@ -105,7 +109,7 @@ def fields_of(setting):
 
 WORDS = {"b": "batch {}", "hq": "h = {}", "d": "d = {}", "nq": "n = {}", "threads": "{} threads", "hq*d": "h·d = {}",
          "dtype": "{}", "mask": "{}", "pos": "{}", "scope": "scope {}", "scale": "scale {}",
-         "softcap": "softcap {}", "hq/hk": "h/g = {}", "dm": "model width {}"}
+         "softcap": "softcap {}", "hq/hk": "h/g = {}", "dm": "model width {}", "machine": "{}"}
 PASSES = {"fwd": "forward", "bwd": "backward"}
 
 

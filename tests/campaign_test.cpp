@@ -1,5 +1,6 @@
 // Parts of a campaign: axes, plan, presets, and what supervisor and worker exchange.
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -8,6 +9,7 @@
 #include "harness/campaign/plan.h"
 #include "harness/campaign/preset.h"
 #include "harness/campaign/protocol.h"
+#include "harness/campaign/share.h"
 #include "harness/problem/error.h"
 #include "tests/catch.h"
 #include "tests/scratch_folder.h"
@@ -126,6 +128,50 @@ TEST_CASE("plan: wrong words are refused") {
   CHECK_THROWS_AS(parse_campaign({{"memory-limit", {"lots"}}}), UsageError);
   CHECK_THROWS_AS(parse_campaign({{"baseline", {"nobody"}}}), UsageError);
   CHECK(parse_campaign({{"memory-limit", {"1.5G"}}}).memory_limit_bytes == size_t{3} << 29);
+}
+
+TEST_CASE("shards: every point once, balanced by cost, the same on every machine") {
+  const Plan plan = plan_of({{"n", {"64:4096:x2"}}, {"mask", {"none causal"}}});
+  constexpr double kBudget_s = 0.1;
+  double all_s = 0, longest_s = 0;
+  for (const PlanPoint& point : plan.points) {
+    all_s += cost_s(point, kBudget_s);
+    longest_s = std::max(longest_s, cost_s(point, kBudget_s));
+  }
+  for (int count : {1, 2, 3, 5, 40}) {
+    std::multiset<std::string> ids;
+    for (int index = 0; index < count; ++index) {
+      const Plan share = share_of(plan, kBudget_s, {index, count});
+      double total_s = 0;
+      for (const PlanPoint& point : share.points) {
+        ids.insert(point.id);
+        total_s += cost_s(point, kBudget_s);
+      }
+      CHECK(total_s <= all_s / count + longest_s);  // the promise of longest first
+    }
+    CHECK(ids.size() == plan.points.size());
+    CHECK(std::set<std::string>(ids.begin(), ids.end()).size() == ids.size());
+  }
+  CHECK(cost_s(plan.points[6], kBudget_s) > cost_s(plan.points[0], kBudget_s));
+  const std::string table = plan_table(plan, kBudget_s, 3);
+  CHECK(table == plan_table(plan, kBudget_s, 3));
+  CHECK(std::count(table.begin(), table.end(), '\n') == static_cast<long>(plan.points.size() + 1));
+}
+
+TEST_CASE("shards: texts, and points by list") {
+  CHECK(parse_shard("3/4").text() == "3/4");
+  for (const char* text : {"", "4/4", "-1/4", "1", "1/0", "a/b", "1/2/3", "0/1000000", " 0/1", "0x0/2"}) {
+    INFO("'" << text << "'");
+    CHECK_THROWS_AS(parse_shard(text), UsageError);
+  }
+  const ScratchFolder folder;
+  const Plan plan = plan_of({{"n", {"64", "128", "256"}}});
+  std::ofstream(folder / "list.csv") << Plan::kColumns << '\n' << plan.points[2].csv() << '\n';
+  const Plan part = listed_points(plan, folder / "list.csv");
+  REQUIRE(part.points.size() == 1);
+  CHECK(part.points[0].id == plan.points[2].id);
+  std::ofstream(folder / "list.csv", std::ios::app) << "p0000,1,x,y\n";
+  CHECK_THROWS_WITH(listed_points(plan, folder / "list.csv"), Catch::Contains("p0000"));
 }
 
 TEST_CASE("presets: keys, lists, overrides, refusals") {

@@ -25,12 +25,26 @@ def commands(program):
 def condensed(help_of_command):
     """Description and options without headings, blank lines and --help, which every command has."""
     left_out = re.compile(r"\s*$|Usage:|Options:|Positionals:|  -h,--help")
-    return "\n".join(line for line in help_of_command.splitlines() if not left_out.match(line))
+    lines = "\n".join(line for line in help_of_command.splitlines() if not left_out.match(line))
+    return re.sub(r"\n {10,}", "  ", lines)  # an option too long for its column has its text on the next line
+
+
+def without_repeated(text, known):
+    """Text whose lines that `known` has too, where they are many, are one line."""
+    lines = text.splitlines()
+    repeated = [line for line in lines if line in known]
+    if len(repeated) < 10:
+        return text
+    kept = [line for line in lines if line not in known]
+    return "\n".join([kept[0], "  The options of sweep that say what is measured, and:", *kept[1:]])
 
 
 def manual(program):
     """Markdown: a line per command and option."""
-    parts = [f"attnbench {command}: {condensed(help_text(program, command))}" for command in commands(program)]
+    texts = {command: condensed(help_text(program, command)) for command in commands(program)}
+    sweep = set(texts["sweep"].splitlines())
+    parts = [f"attnbench {command}: {text if command == 'sweep' else without_repeated(text, sweep)}"
+             for command, text in texts.items()]
     return "```text\n" + "\n".join(parts) + "\n```"
 
 

@@ -8,19 +8,25 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cfenv>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <set>
 #include <thread>
 
 #include "harness/measure/clock.h"
 #include "harness/measure/environment.h"
+#include "harness/measure/host_load.h"
 #include "harness/measure/memory.h"
 #include "harness/measure/rounds.h"
+#include "harness/measure/thread_state.h"
 #include "harness/registry.h"
 #include "harness/run/binding.h"
 #include "tests/catch.h"
+#include "tests/scratch_folder.h"
 
 using namespace attn;
 
@@ -115,6 +121,36 @@ TEST_CASE("the allocation probe sees every kind of allocation") {
   CHECK(counted([] {}) == 0);
 }
 
+namespace {
+
+/// Allocations of a call that is not the first.
+int64_t allocations_of_call(const Variant& variant, const Problem& problem, int threads) {
+  Binding binding(variant, problem, make_inputs(problem, Fill::normal, 1), {.threads = threads});
+  binding.run();  // thread teams and the like start here
+  const int64_t before = allocations;
+  binding.run();
+  return allocations - before;
+}
+
+/// Takes scratch from the heap.
+class Allocating final : public Variant {
+ public:
+  Allocating() : Variant({.name = "control/allocating"}) {}
+  Support supports(const Problem&) const override { return {}; }
+  void plan(const Context&, const Problem&, Workspace&) const override {}
+  Cost cost(const Problem&) const override { return {}; }
+  void forward(const Context&, const Problem& p, const Forward& args, Workspace&) const override {
+    const std::vector<float> scratch(static_cast<size_t>(p.seq_kv), 1.f);
+    *args.o.row<float>(0, 0, 0) = scratch.back();
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a variant that allocates is caught") {
+  CHECK(allocations_of_call(Allocating(), Problem::parse("hq=1,nq=8,d=8"), 1) == 1);
+}
+
 TEST_CASE("no variant allocates in forward or backward") {
   const char* problems[] = {
       "hq=3,nq=70,d=16",
@@ -139,11 +175,7 @@ TEST_CASE("no variant allocates in forward or backward") {
           const Problem problem = Problem::parse(text).with(pass);
           if (!support_of(*variant, problem)) continue;
           INFO(variant->info().name << " " << problem.text() << " threads " << threads);
-          Binding binding(*variant, problem, make_inputs(problem, Fill::normal, 1), {.threads = threads});
-          binding.run();  // thread teams and the like start here
-          const int64_t before = allocations;
-          binding.run();
-          CHECK(allocations - before == 0);
+          CHECK(allocations_of_call(*variant, problem, threads) == 0);
           ++ran;
         }
       }
@@ -277,6 +309,30 @@ TEST_CASE("an exception of a case comes out of the rounds, and the next rounds s
   CHECK(time_rounds({steady.timed("steady")}, {.budget_s = 1})[0].converged);
 }
 
+TEST_CASE("a clock that goes back ends the case, not with a negative time") {
+  Scripted backward{{0.01, 0.01, 0.01, -5, 0.01}};
+  CHECK_THROWS_WITH(time_rounds({backward.timed("backward")}, {.budget_s = 1}),
+                    Catch::Contains("clock went back by 5 s"));
+}
+
+TEST_CASE("thread state: every change is told and put back on all threads") {
+  const int former = omp_get_max_threads();
+  const ThreadState state(2);
+  const FloatMode normal = float_mode();
+  CHECK(state.restore() == "");
+  std::fesetround(FE_UPWARD);
+  CHECK(state.restore().find("another rounding") != std::string::npos);
+  CHECK(float_mode() == normal);
+  omp_set_num_threads(3);
+  CHECK(state.restore() == "the number of OpenMP threads (2 to 3)");
+  CHECK(omp_get_max_threads() == 2);
+#pragma omp parallel num_threads(2)
+  if (omp_get_thread_num() == 1) std::fesetround(FE_DOWNWARD);
+  CHECK(state.restore().find("floating-point mode") != std::string::npos);
+  CHECK(state.restore() == "");
+  omp_set_num_threads(former);
+}
+
 TEST_CASE("names that look like regular expressions are taken as they are") {
   Scripted a{{0.01}}, b{{0.02}};
   const auto series = time_rounds({a.timed("case1:.*"), b.timed("x/(+[")}, {.budget_s = 1});
@@ -323,4 +379,27 @@ TEST_CASE("the environment has every part, absent ones as null") {
     CHECK(!version.get<std::string>().empty());
   }
   CHECK(environment["gpu"].is_null() == !device_missing(Device::cuda).empty());
+}
+
+TEST_CASE("the load of the host: shares of time from the kernel's counters, absent where it has none") {
+  const ScratchFolder folder;
+  std::filesystem::create_directories(folder / "pressure");
+  const auto write = [&](const char* stat, const char* pressure) {
+    std::ofstream(folder / "stat") << stat;
+    std::ofstream(folder / "pressure/cpu") << pressure;
+    return read_host_load(folder.path());
+  };
+  HostLoad from =
+      write("cpu  10 0 10 70 0 0 0 10 5 0\ncpu0 1 1\n", "some avg10=0.00 total=1000\nfull total=9\n");
+  HostLoad to = write("cpu  20 0 20 130 0 0 0 30 9 0\n", "some avg10=1.00 total=501000\n");
+  CHECK(*from.all_jiffies == 100);
+  from.time_s = 1;
+  to.time_s = 2;
+  CHECK(*steal_fraction(from, to) == 0.2);
+  CHECK(*cpu_pressure(from, to) == 0.5);
+  CHECK(!steal_fraction(to, to));
+  CHECK(*steal_fraction(from, write("cpu  20 0 20 130 0 0 0 5 9 0\n", "")) == 0);  // a counter that went back
+  CHECK(!cpu_pressure(from, write("", "")));
+  CHECK(!steal_fraction(from, write("cpu  1 2 3\n", "")));
+  CHECK(read_host_load().all_jiffies.has_value());
 }

@@ -71,6 +71,20 @@ TEST_CASE("a row read back is the row written, bit for bit") {
   CHECK(rows[0].status == Status::ok);
 }
 
+TEST_CASE("folders of the schema before are read, what they lack is empty, and they are not continued") {
+  const std::string folder = ATTN_SOURCE_FOLDER "/results/quick";
+  const auto rows = read_results(folder + "/results.csv");
+  REQUIRE(rows.size() > 10);
+  CHECK(rows[0].schema == 2);
+  CHECK(rows[0].repro.starts_with("attnbench sweep"));
+  CHECK(rows[0].node.empty());
+  CHECK(!rows[0].steal_fraction);
+  CHECK(!read_samples(folder + "/samples.csv").empty());
+  const ScratchFolder scratch;
+  std::filesystem::copy_file(folder + "/results.csv", scratch / "results.csv");
+  CHECK_THROWS_WITH(AppendFile(scratch / "results.csv", results_header()), Catch::Contains("other columns"));
+}
+
 TEST_CASE("absent numbers are empty fields, zero is zero") {
   SampleRow sample{"p", "v", 0, 0, 0.0, std::nullopt};
   CHECK(to_csv(sample) == "p,v,0,0,0,\n");

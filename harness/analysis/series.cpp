@@ -142,7 +142,8 @@ std::string setting_of(const ResultRow& row, Axis axis) {
     setting += setting.empty() ? "" : ",";
     setting += field;
   }
-  return fmt::format("{}{},threads={}", setting, held_together(row, axis), row.threads);
+  const std::string machine = row.machine.empty() ? "" : ",machine=" + row.machine;
+  return fmt::format("{}{},threads={}{}", setting, held_together(row, axis), row.threads, machine);
 }
 
 std::vector<Series> group_series(const std::vector<ResultRow>& rows, const SampleIndex& samples,

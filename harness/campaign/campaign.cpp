@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <set>
 
 #include "harness/campaign/progress.h"
@@ -12,6 +14,7 @@
 #include "harness/campaign/row.h"
 #include "harness/campaign/supervisor.h"
 #include "harness/measure/environment.h"
+#include "harness/measure/host_load.h"
 #include "harness/measure/roofs.h"
 #include "harness/results/append_file.h"
 
@@ -39,8 +42,8 @@ std::vector<int> thread_counts(const Plan& plan) {
 /// environment.json: what the machine is, and one entry per session that measured into the folder.
 class EnvironmentFile {
  public:
-  EnvironmentFile(const std::string& folder, const std::string& command_line, const Plan& plan)
-      : path_(folder + "/environment.json") {
+  EnvironmentFile(const CampaignFolder& folder, const Plan& share)
+      : path_(folder.path + "/environment.json"), load_(read_host_load()) {
     json sessions = json::array();
     if (std::ifstream file(path_); file) {
       content_ = json::parse(file, nullptr, false);
@@ -48,14 +51,15 @@ class EnvironmentFile {
     }
     // All rows of a folder are held against the same roofs.
     const json roofs = content_.is_object() ? content_.value("roofs", json()) : json();
-    roofs_ = roofs.is_object() ? roofs_from_json(roofs) : measure_roofs(thread_counts(plan));
+    roofs_ = roofs.is_object() ? roofs_from_json(roofs) : measure_roofs(thread_counts(share));
     content_ = describe_environment();
     content_["schema"] = kSchemaVersion;
     content_["roofs"] = to_json(roofs_);
-    sessions.push_back({{"command_line", command_line},
+    sessions.push_back({{"command_line", folder.command_line},
+                        {"campaign_command", folder.campaign_command},
+                        {"node", node_name()},
                         {"start", timestamp()},
-                        {"end", nullptr},
-                        {"steal_start", steal_time()}});
+                        {"end", nullptr}});
     content_["sessions"] = sessions;
     content_["command_line"] = sessions.front()["command_line"];
     write();
@@ -64,8 +68,11 @@ class EnvironmentFile {
   const Roofs& roofs() const { return roofs_; }
 
   void close() {
-    content_["sessions"].back()["end"] = timestamp();
-    content_["sessions"].back()["steal_end"] = steal_time();
+    json& session = content_["sessions"].back();
+    const HostLoad now = read_host_load();
+    session["end"] = timestamp();
+    session["steal_fraction"] = number_or_null(steal_fraction(load_, now));
+    session["cpu_pressure"] = number_or_null(cpu_pressure(load_, now));
     write();
   }
 
@@ -76,21 +83,29 @@ class EnvironmentFile {
     replace_file(path_, content_.dump(2) + "\n");
   }
 
+  static json number_or_null(const std::optional<double>& value) { return value ? json(*value) : json(); }
+
   std::string path_;
+  HostLoad load_;
   json content_;
   Roofs roofs_;
 };
 
 class CampaignRun {
  public:
-  CampaignRun(const Plan& plan, const CampaignOptions& options, const CampaignFolder& folder)
-      : plan_(plan),
+  CampaignRun(const Plan& share, const std::string& id, const CampaignOptions& options,
+              const CampaignFolder& folder)
+      : plan_(share),
         options_(options),
-        id_(campaign_id(plan, options)),
+        id_(id),
         results_(folder.path + "/results.csv", results_header()),
         finished_(finished_rows(folder.path)) {
     const size_t dropped = drop_unfinished_samples(folder.path, finished_);
     samples_.emplace(folder.path + "/samples.csv", samples_header());
+    if (results_.torn_bytes() > 0) {
+      fmt::print("results.csv ended in a torn line of {} bytes: its row is measured again\n",
+                 results_.torn_bytes());
+    }
     if (!finished_.empty()) fmt::print("{} rows are there already\n", finished_.size());
     if (dropped > 0) fmt::print("{} samples of unfinished rows are dropped and measured again\n", dropped);
   }
@@ -102,13 +117,16 @@ class CampaignRun {
       return 0;
     }
     fmt::print("measuring the roofs\n");
-    EnvironmentFile environment(folder.path, folder.command_line, plan_);
+    EnvironmentFile environment(folder, plan_);
     Progress progress(plan_.rows(), finished_.size(), stdout);
     int exit_code = 0;
     try {
       for (const PlanPoint& point : plan_.points) run_point_job(point, environment, progress);
     } catch (const Interrupted& interrupted) {
       exit_code = 128 + interrupted.signal;
+    } catch (...) {  // a full disk, say: what is written stays
+      progress.close();
+      throw;
     }
     progress.close();
     environment.close();
@@ -176,12 +194,17 @@ std::string campaign_id(const Plan& plan, const CampaignOptions& options) {
   return configuration(plan, options)["id"].get<std::string>();
 }
 
-int run_campaign(const Plan& plan, const CampaignOptions& options, const CampaignFolder& folder) {
+int run_campaign(const Plan& plan, const Plan& share, const CampaignOptions& options,
+                 const CampaignFolder& folder) {
+  std::signal(SIGXFSZ, SIG_IGN);  // a limit of file sizes is then an error of write(2), which names the file
   std::filesystem::create_directories(folder.path);
   const FolderLock lock(folder.path);
-  claim_folder(folder.path, configuration(plan, options).dump());
+  json config = configuration(plan, options);
+  const std::string id = config["id"];
+  if (!folder.share.empty()) config["share"] = folder.share;
+  claim_folder(folder.path, config.dump());
   replace_file(folder.path + "/plan.csv", plan.csv());
-  return CampaignRun(plan, options, folder).run(folder);
+  return CampaignRun(share, id, options, folder).run(folder);
 }
 
 }  // namespace attn

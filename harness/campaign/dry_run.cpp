@@ -2,22 +2,13 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "harness/campaign/campaign.h"
 #include "harness/campaign/forecast.h"
 #include "harness/campaign/progress.h"
 #include "harness/measure/roofs.h"
-#include "harness/run/binding.h"
 
 namespace attn {
 namespace {
-
-/// Timed samples of a row that is neither short nor long: enough for an interval, rarely more than twice
-/// that.
-constexpr double kUsualSamples = 12;
-/// Check, memory pass, warm-up and verification run the variant this often beside the samples.
-constexpr double kOtherRuns = 5;
 
 struct Totals {
   double low_s = 0, high_s = 0;
@@ -29,25 +20,15 @@ void print_row(const PlanPoint& point, const Variant& variant, const CampaignOpt
   const auto line = [&](const std::string& memory, const std::string& time, const std::string& note) {
     fmt::print("{:<24} {:>10} {:>12}  {}{}\n", variant.info().name, memory, time, point.text, note);
   };
-  std::string refusal = point.skipped.empty() ? "" : "skipped: " + point.skipped;
-  if (refusal.empty()) {
-    if (const Support support = support_of(variant, point.problem); !support)
-      refusal = "unsupported: " + support.reason;
-  }
-  if (!refusal.empty()) {
-    ++totals.refused;
-    return line("-", "-", "  " + refusal);
-  }
-  const size_t bytes = shared_bytes(point.problem) + variant_bytes(variant, point.problem, point.threads);
-  const bool too_large = bytes > options.memory_limit_bytes;
-  const auto least_s = seconds_at_roof(variant, point.problem, point.threads, roofs.limits(point.threads));
-  const double call_s = least_s.value_or(0);
-  line(human_bytes(static_cast<double>(bytes)), least_s ? human_time(call_s) : "-",
+  const RowForecast row = forecast_row(point, variant, options.budget_s, roofs.limits(point.threads));
+  const bool too_large = row.bytes > options.memory_limit_bytes;
+  ++(too_large || !row.refusal.empty() ? totals.refused : totals.runs);
+  if (!row.refusal.empty()) return line("-", "-", "  " + row.refusal);
+  line(human_bytes(static_cast<double>(row.bytes)), row.call_s ? human_time(*row.call_s) : "-",
        too_large ? "  out of memory" : "");
-  ++(too_large ? totals.refused : totals.runs);
   if (too_large) return;
-  totals.low_s += std::min(options.budget_s, kUsualSamples * call_s) + kOtherRuns * call_s;
-  totals.high_s += options.budget_s + kOtherRuns * call_s;
+  totals.low_s += row.least_s;
+  totals.high_s += row.most_s;
 }
 
 }  // namespace

@@ -8,6 +8,12 @@
 namespace attn {
 namespace {
 
+/// Timed samples of a row that is neither short nor long: enough for an interval, rarely more than twice
+/// that.
+constexpr double kUsualSamples = 12;
+/// Checks, memory pass, warm-up and verification run the variant this often beside the samples.
+constexpr double kOtherRuns = 6;
+
 size_t elements_of(const std::vector<Operand>& operands) {
   size_t total = 0;
   for (const Operand& operand : operands) total += static_cast<size_t>(operand.elements());
@@ -43,6 +49,23 @@ std::optional<double> seconds_at_roof(const Variant& variant, const Problem& pro
       limit_of({cost.flops_executed, cost.exps, cost.bytes_moved, static_cast<double>(held)}, roofs);
   if (!limit) return std::nullopt;
   return limit->time_s;
+}
+
+RowForecast forecast_row(const PlanPoint& point, const Variant& variant, double budget_s,
+                         const RoofLimits& roofs) {
+  RowForecast row;
+  if (!point.skipped.empty()) {
+    row.refusal = "skipped: " + point.skipped;
+  } else if (const Support support = support_of(variant, point.problem); !support) {
+    row.refusal = "unsupported: " + support.reason;
+  }
+  if (!row.refusal.empty()) return row;
+  row.bytes = shared_bytes(point.problem) + variant_bytes(variant, point.problem, point.threads);
+  row.call_s = seconds_at_roof(variant, point.problem, point.threads, roofs);
+  const double call_s = row.call_s.value_or(0);
+  row.least_s = std::min(budget_s, kUsualSamples * call_s) + kOtherRuns * call_s;
+  row.most_s = budget_s + kOtherRuns * call_s;
+  return row;
 }
 
 }  // namespace attn

@@ -270,17 +270,19 @@ size_t Plan::rows() const {
   return count;
 }
 
+std::string PlanPoint::csv() const {
+  std::vector<std::string> names;
+  for (const Variant* variant : variants) names.push_back(variant->info().name);
+  std::string line = fmt::format("{},{},", id, threads);
+  append_csv_field(line, text);
+  line += ',';
+  append_csv_field(line, fmt::format("{}", fmt::join(names, " ")));
+  return line;
+}
+
 std::string Plan::csv() const {
-  std::string text = "point,threads,problem,variants\n";
-  for (const PlanPoint& point : points) {
-    std::vector<std::string> names;
-    for (const Variant* variant : point.variants) names.push_back(variant->info().name);
-    text += fmt::format("{},{},", point.id, point.threads);
-    append_csv_field(text, point.text);
-    text += ',';
-    append_csv_field(text, fmt::format("{}", fmt::join(names, " ")));
-    text += '\n';
-  }
+  std::string text = std::string(kColumns) + '\n';
+  for (const PlanPoint& point : points) text += point.csv() + '\n';
   return text;
 }
 

@@ -32,14 +32,16 @@ struct PlanPoint {
   int threads = 1;
   std::vector<const Variant*> variants;
   std::string skipped;  ///< why there is no such problem; empty otherwise
+
+  std::string csv() const;  ///< its line of plan.csv, without the end
 };
 
 struct Plan {
+  static constexpr const char* kColumns = "point,threads,problem,variants";
   std::vector<PlanPoint> points;
 
   size_t rows() const;
-  /// plan.csv: point, threads, problem, variants.
-  std::string csv() const;
+  std::string csv() const;  ///< plan.csv
 };
 
 /// Throws UsageError for malformed axes. A combination that is no valid problem is a skipped point.

@@ -1,7 +1,7 @@
 #include "harness/campaign/point.h"
 
 #include <fmt/format.h>
-#include <omp.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -9,8 +9,10 @@
 
 #include "harness/campaign/forecast.h"
 #include "harness/campaign/row.h"
+#include "harness/measure/host_load.h"
 #include "harness/measure/memory.h"
 #include "harness/measure/rounds.h"
+#include "harness/measure/thread_state.h"
 #include "harness/oracle/oracle.h"
 #include "harness/registry.h"
 #include "harness/run/binding.h"
@@ -63,8 +65,11 @@ void guard(Entry& entry, Work work) {
 class PointRun {
  public:
   PointRun(const Job& job, Board& board, const std::function<void(const Outcome&)>& emit)
-      : job_(job), board_(board), emit_(emit), problem_(Problem::parse(job.problem)) {
-    omp_set_num_threads(job.threads);
+      : job_(job),
+        board_(board),
+        emit_(emit),
+        problem_(Problem::parse(job.problem)),
+        thread_state_(job.threads) {
     for (size_t k = 0; k < job.variants.size(); ++k) {
       const Variant& variant = find_variant(job.variants[k]);
       entries_.push_back({.index = static_cast<int32_t>(k),
@@ -114,6 +119,7 @@ class PointRun {
           fmt::format("predicted {} bytes, the limit is {}: not attempted", needed, job_.memory_limit_bytes));
     }
     entry.variant->load();
+    thread_state_.restore();  // loading a library may change the mode (-ffast-math)
   }
 
   void emit_finished() {
@@ -155,6 +161,8 @@ class PointRun {
   }
 
   void check(Entry& entry) {
+    check_guarded(entry);
+    if (entry.finished) return;
     board_.announce(entry.index, Step::bind);
     PeakProbe probe;
     entry.binding =
@@ -178,6 +186,28 @@ class PointRun {
     entry.row.deterministic = same_bits(first, entry.binding->outputs()) ? "yes" : "no";
   }
 
+  /// Outputs and scratch poisoned and between guard bytes, apart from the binding that is timed: guards would
+  /// move its operands.
+  void check_guarded(Entry& entry) {
+    board_.announce(entry.index, Step::check);
+    Binding binding(*entry.variant, problem_, inputs_, {.threads = job_.threads, .guarded = true});
+    binding.run();
+    const std::vector<std::string> overruns = binding.overruns();
+    if (!overruns.empty()) {
+      return entry.finish(Status::disagrees, fmt::format("wrote beyond {}", fmt::join(overruns, ", ")));
+    }
+    judge(entry, binding.outputs());
+    if (!entry.finished) judge_manners(entry);
+  }
+
+  /// A library with threads of its own may set them as it likes; whatever it leaves behind is put back.
+  void judge_manners(Entry& entry) {
+    const std::string changed = thread_state_.restore();
+    if (changed.empty() || entry.variant->info().own_threads) return;
+    drop_times(entry);
+    entry.finish(Status::disagrees, "changes " + changed);
+  }
+
   void judge(Entry& entry, const Outputs<float>& outputs) {
     const Verdict verdict = compare(problem_, truth_, outputs);
     entry.row.error_rel_l2 = verdict.rel_l2;
@@ -199,11 +229,13 @@ class PointRun {
       at_work = which;
       board_.announce(timed[which]->index, Step::time);
     };
+    const HostLoad before = read_host_load();
     try {
       const std::vector<TimedSeries> series = time_rounds(cases, options);
       for (size_t k = 0; k < timed.size(); ++k) {
         record(*timed[k], series[k], options.baseline ? &series[*options.baseline] : nullptr);
       }
+      record_host(timed, before);
     } catch (...) {  // the variant at work is lost, the others start over
       guard(*timed[at_work], [] { throw; });
       std::vector<Entry*> others;
@@ -237,6 +269,15 @@ class PointRun {
     record_samples(entry, series);
   }
 
+  /// The rounds are common to the variants, and so is what disturbed them.
+  static void record_host(const std::vector<Entry*>& timed, const HostLoad& before) {
+    const HostLoad after = read_host_load();
+    for (Entry* entry : timed) {
+      entry->row.steal_fraction = steal_fraction(before, after);
+      entry->row.cpu_pressure = cpu_pressure(before, after);
+    }
+  }
+
   /// The roofs are the CPU's.
   void record_roof(ResultRow& row) const {
     if (row.device != "cpu") return;
@@ -266,6 +307,8 @@ class PointRun {
     entry.binding->poison_outputs();
     entry.binding->run();
     const Verdict verdict = compare(problem_, truth_, entry.binding->outputs());
+    judge_manners(entry);
+    if (entry.finished) return;
     if (verdict.ok) return entry.finish(Status::ok, "");
     drop_times(entry);
     entry.finish(Status::disagrees, "after timing: " + verdict.reason);
@@ -275,7 +318,7 @@ class PointRun {
     ResultRow& row = entry.row;
     for (Number* number : {&row.time_s_median, &row.time_s_ci_low, &row.time_s_ci_high, &row.time_s_min,
                            &row.ratio_to_baseline, &row.ratio_ci_low, &row.ratio_ci_high, &row.flops_per_s,
-                           &row.roof_fraction, &row.clock_hz_mean}) {
+                           &row.roof_fraction, &row.clock_hz_mean, &row.steal_fraction, &row.cpu_pressure}) {
       number->reset();
     }
     row.bound.clear();
@@ -288,6 +331,7 @@ class PointRun {
   Board& board_;
   const std::function<void(const Outcome&)>& emit_;
   Problem problem_;
+  ThreadState thread_state_;
   std::vector<Entry> entries_;
   Inputs<float> inputs_;
   Truth truth_;

@@ -55,7 +55,7 @@ void claim_folder(const std::string& folder, const std::string& configuration_js
     throw UsageError(fmt::format("{} holds another campaign: its {} {}; give another --out", folder, key,
                                  brief ? fmt::format("is {}, not {}", other, text) : "differs"));
   }
-  throw UsageError(folder + " holds another campaign: give another --out");
+  throw UsageError(folder + " holds a share of this campaign, or several machines: give another --out");
 }
 
 }  // namespace attn

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "harness/measure/environment.h"
 #include "harness/run/binding.h"
 #include "harness/run/theory.h"
 
@@ -50,6 +51,7 @@ ResultRow describe_skipped(const Job& job, const Problem& p, const Variant& vari
   row.position = p.position.text();
   row.threads = job.threads;
   row.seed = static_cast<int64_t>(job.seed);
+  row.node = node_name();
   return row;
 }
 

@@ -68,7 +68,9 @@ int run_reproduce(const ReproduceArguments& arguments) {
   if (!again.missing.empty()) fmt::print("not in this build: {}\n", fmt::join(again.missing, ", "));
   fmt::print("{} points, {} rows into {}\n", again.plan.points.size(), again.plan.rows(), folder);
   const std::string command_line = fmt::format("attnbench reproduce {} --out {}", arguments.dir, folder);
-  if (const int code = run_campaign(again.plan, again.options, {folder, command_line})) return code;
+  if (const int code =
+          run_campaign(again.plan, again.plan, again.options, {folder, command_line, command_line, ""}))
+    return code;
   write_analysis(folder);
   const CampaignData second = read_campaign(folder);
   fmt::print("\n");

@@ -3,104 +3,87 @@
 #include <fmt/format.h>
 
 #include <fstream>
-#include <map>
 #include <memory>
+#include <optional>
 
-#include "harness/analysis/analysis.h"
-#include "harness/analysis/report.h"
 #include "harness/campaign/campaign.h"
+#include "harness/campaign/share.h"
 #include "harness/cli/command.h"
+#include "harness/cli/finish.h"
+#include "harness/cli/sweep_options.h"
 #include "harness/problem/error.h"
+#include "harness/problem/text.h"
 
 namespace attn {
 namespace {
 
 struct SweepArguments {
-  Settings given;  ///< filled by CLI11, one list per key
-  std::string preset;
-  std::string out;
+  std::shared_ptr<SweepOptions> sweep;
+  std::string out, shard, points;
   bool dry_run = false;
   bool report = true;
 };
 
-/// The settings that were given: CLI11 leaves the others empty.
-Settings given_settings(const SweepArguments& arguments) {
-  Settings settings;
-  for (const auto& [key, values] : arguments.given) {
-    if (!values.empty()) settings[key] = values;
-  }
-  return settings;
-}
-
-Preset resolve(const SweepArguments& arguments) {
-  Preset preset;
-  if (arguments.preset.empty()) {
-    preset.sweeps.emplace_back();
-  } else {
-    preset = read_preset(find_preset(arguments.preset, ATTN_SOURCE_DIR "/harness/presets"));
-  }
-  return override_preset(preset, given_settings(arguments));
-}
-
-/// This process's command line, quoted where a shell needs it; where the program lies is nobody's business.
+/// This process's command line; where the program lies is nobody's business.
 std::string command_line() {
   std::ifstream file("/proc/self/cmdline", std::ios::binary);
-  std::string line;
-  for (std::string word; std::getline(file, word, '\0');) {
-    if (line.empty()) word = "attnbench";
-    const bool plain =
-        !word.empty() && word.find_first_of(" \t'\"\\$*?|&;<>()[]{}^~#!`") == std::string::npos;
-    if (!line.empty()) line += ' ';
-    line += plain ? word : "'" + word + "'";
-  }
-  return line;
+  std::vector<std::string> words;
+  for (std::string word; std::getline(file, word, '\0');) words.push_back(word);
+  if (!words.empty()) words.front() = "attnbench";
+  return shell_line(words);
 }
 
-std::string default_folder(const SweepArguments& arguments, const std::string& id) {
-  std::string name = arguments.preset.empty() ? "sweep" : arguments.preset;
-  if (const size_t slash = name.rfind('/'); slash != std::string::npos) name = name.substr(slash + 1);
-  if (name.ends_with(".toml")) name.resize(name.size() - 5);
-  return "out/" + name + "-" + id.substr(1, 8);
+std::string campaign_command(const SweepOptions& options) {
+  std::vector<std::string> words = {"attnbench", "sweep"};
+  for (const std::string& word : options.words()) words.push_back(word);
+  return shell_line(words);
 }
 
-/// Fits, figures and the last lines: where everything is, and what it says.
-int finish(const std::string& folder, bool wants_report) {
-  const std::vector<std::string> telling = write_analysis(folder);
-  int exit_code = 0;
-  std::string report = "not wanted";
-  if (wants_report) {
-    try {
-      report = run_report(folder);
-    } catch (const std::exception& error) {  // the measurements are complete all the same
-      report = "failed";
-      fmt::print(stderr, "attnbench: {}\n", error.what());
-      exit_code = 1;
-    }
+std::optional<Shard> wanted_shard(const SweepArguments& arguments) {
+  if (!arguments.shard.empty()) return parse_shard(arguments.shard);
+  if (!arguments.points.empty()) return std::nullopt;
+  return slurm_shard();
+}
+
+/// What of the plan is measured here, and where that goes.
+struct Here {
+  Plan share;
+  CampaignFolder folder;
+};
+
+Here find_here(const SweepArguments& arguments, const PlannedCampaign& campaign) {
+  const SweepOptions& sweep = *arguments.sweep;
+  const std::string out = arguments.out.empty() ? campaign.default_folder(sweep.name()) : arguments.out;
+  Here here{campaign.plan, {out, command_line(), campaign_command(sweep), ""}};
+  if (const auto shard = wanted_shard(arguments)) {
+    here.share = share_of(campaign.plan, campaign.options.budget_s, *shard);
+    here.folder.share = "shard " + shard->text();
+    here.folder.path = shard_folder(out, *shard);
+  } else if (!arguments.points.empty()) {
+    here.share = listed_points(campaign.plan, arguments.points);
+    here.folder.share = "points " + hash_text(here.share.csv());
   }
-  fmt::print(
-      "\nrows:    {0}/results.csv\nsamples: {0}/samples.csv\nfits:    {0}/fits.csv, {0}/slopes.csv, "
-      "{0}/crossovers.csv\n",
-      folder);
-  fmt::print("machine: {}/environment.json\n", folder);
-  if (wants_report && exit_code == 0) fmt::print("figures: {}/figures\n", folder);
-  fmt::print("report:  {}\n", report);
-  for (const std::string& line : telling) fmt::print("- {}\n", line);
-  return exit_code;
+  return here;
 }
 
 int run_sweep(const SweepArguments& arguments) {
-  const Preset preset = resolve(arguments);
-  const CampaignOptions options = parse_campaign(preset.campaign);
-  const Plan plan = make_plan(preset.sweeps, options);
+  if (!arguments.shard.empty() && !arguments.points.empty()) {
+    throw UsageError("--shard and --points exclude each other: give one");
+  }
+  const PlannedCampaign campaign(*arguments.sweep);
+  const Here here = find_here(arguments, campaign);
   if (arguments.dry_run) {
-    print_plan(plan, options);
+    print_plan(here.share, campaign.options);
     return 0;
   }
-  const std::string folder =
-      arguments.out.empty() ? default_folder(arguments, campaign_id(plan, options)) : arguments.out;
-  fmt::print("{} points, {} rows into {}\n", plan.points.size(), plan.rows(), folder);
-  const int exit_code = run_campaign(plan, options, {folder, command_line()});
-  return exit_code ? exit_code : finish(folder, arguments.report);
+  const bool whole = here.folder.share.empty();
+  fmt::print(
+      "{} points, {} rows into {}{}\n", here.share.points.size(), here.share.rows(), here.folder.path,
+      whole ? ""
+            : fmt::format(": {} of a plan of {} points", here.folder.share, campaign.plan.points.size()));
+  const int exit_code = run_campaign(campaign.plan, here.share, campaign.options, here.folder);
+  if (exit_code || !whole) return exit_code;  // a share is no campaign to fit: `merge` comes first
+  return finish(here.folder.path, arguments.report);
 }
 
 void add_sweep(CLI::App& app, int& exit_code) {
@@ -108,23 +91,25 @@ void add_sweep(CLI::App& app, int& exit_code) {
       "sweep",
       "Measures every combination of the axes with every variant: checked first, then timed, row by row.");
   auto arguments = std::make_shared<SweepArguments>();
-  command
-      ->add_option("--preset", arguments->preset,
-                   "A named sweep (quick, scaling-n, ...) or a .toml file. Other options override its keys.")
-      ->type_name("NAME");
-  for (const SettingKey& key : setting_keys()) {
-    std::string help = key.help;
-    if (key.otherwise && *key.otherwise) help += fmt::format(" Default: {}.", key.otherwise);
-    CLI::Option* option =
-        command->add_option(fmt::format("--{}", key.name), arguments->given[key.name], help);
-    option->type_name(key.value)->expected(1, key.list ? CLI::detail::expected_max_vector_size : 1);
-  }
+  arguments->sweep = add_sweep_options(*command);
   command
       ->add_option(
           "--out", arguments->out,
           "Folder of the results. The same command on the same folder goes on where it stopped. Default: "
           "out/NAME-HASH, so that the same command finds its folder.")
       ->type_name("DIR");
+  command
+      ->add_option(
+          "--shard", arguments->shard,
+          "Measure one share of the plan, I from 0 to N-1, into DIR/shard-I-of-N; `merge` joins them. "
+          "Default: everything; in a Slurm job array its SLURM_ARRAY_TASK_ID and "
+          "SLURM_ARRAY_TASK_COUNT.")
+      ->type_name("I/N");
+  command
+      ->add_option(
+          "--points", arguments->points,
+          "Measure only the points of the plan that this file lists, such as the missing.csv of `merge`.")
+      ->type_name("FILE");
   command->add_flag(
       "--dry-run", arguments->dry_run,
       "Print the plan with predicted memory and the least time of each row, and measure nothing.");

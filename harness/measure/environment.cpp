@@ -6,9 +6,9 @@
 #include <sched.h>
 #include <sys/utsname.h>
 
+#include <cstdlib>
 #include <ctime>
 #include <fstream>
-#include <sstream>
 
 #include "attn_build_info.h"
 #include "attn_commit.h"
@@ -145,16 +145,11 @@ std::string cpu_model() {
   return model.empty() ? "unknown" : model;
 }
 
-json steal_time() {
-  std::istringstream line(first_line("/proc/stat"));
-  std::string name;
-  line >> name;
-  std::vector<int64_t> jiffies;
-  for (int64_t value; line >> value;) jiffies.push_back(value);
-  if (jiffies.size() < 8) return nullptr;
-  int64_t all = 0;
-  for (size_t k = 0; k < 8; ++k) all += jiffies[k];  // guest time is inside user time
-  return {{"steal_jiffies", jiffies[7]}, {"all_jiffies", all}};
+std::string node_name() {
+  if (const char* name = std::getenv("SLURMD_NODENAME"); name && *name) return name;
+  utsname host{};
+  uname(&host);
+  return host.nodename;
 }
 
 std::string timestamp() { return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr))); }

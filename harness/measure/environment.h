@@ -15,9 +15,8 @@ nlohmann::json describe_environment();
 std::string build_commit();
 /// As the kernel names it.
 std::string cpu_model();
-/// Share of CPU time taken by other virtual machines since boot, in jiffies: {steal, all}; null where
-/// unreadable.
-nlohmann::json steal_time();
+/// Of this host: Slurm's name of the node inside a job, else the host name.
+std::string node_name();
 /// Now, UTC, ISO 8601.
 std::string timestamp();
 

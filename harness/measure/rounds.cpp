@@ -1,12 +1,14 @@
 #include "harness/measure/rounds.h"
 
 #include <benchmark/benchmark.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 #include <exception>
 #include <map>
 #include <random>
+#include <stdexcept>
 
 #include "harness/measure/clock.h"
 
@@ -79,6 +81,8 @@ class Case {
 
   double timed(int64_t calls) {
     const double seconds = source_.time_s(calls);
+    if (seconds < 0)
+      throw std::runtime_error(fmt::format("the clock went back by {} s in a sample", -seconds));
     spent_s_ += seconds;
     return seconds;
   }

@@ -13,5 +13,7 @@ std::vector<std::string_view> split(std::string_view text, char separator);
 int64_t parse_count(std::string_view text, std::string_view what);
 /// A finite number; throws UsageError naming `what`.
 double parse_number(std::string_view text, std::string_view what);
+/// Words as a shell reads them back.
+std::string shell_line(const std::vector<std::string>& words);
 
 }  // namespace attn

@@ -41,23 +41,37 @@ void write_whole(int descriptor, const std::string& path, std::string_view text)
   }
 }
 
-/// Cuts a torn last line off; throws where the file has other columns.
-void repair(const std::string& path, const std::string& header) {
+/// A new name is safe from a power cut once its folder is.
+void sync_folder_of(const std::string& path) {
+  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  const int descriptor = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return;  // a folder that may be written to but not read
+  ::fsync(descriptor);
+  ::close(descriptor);
+}
+
+/// Cuts a torn last line off and returns its length; throws where the file has other columns.
+size_t repair(const std::string& path, const std::string& header) {
   const CompleteLines file = read_complete_lines(path);
   if (file.torn_bytes > 0) std::filesystem::resize_file(path, file.content.size());
   if (!file.content.empty() && !file.content.starts_with(header)) {
     throw UsageError(path + " holds other columns than this version writes: give another folder");
   }
+  return file.torn_bytes;
 }
 
 }  // namespace
 
 AppendFile::AppendFile(std::string path, const std::string& header) : path_(std::move(path)) {
   if (std::filesystem::is_regular_file(path_))
-    repair(path_, header);  // a device such as /dev/full has no end
+    torn_bytes_ = repair(path_, header);  // a device such as /dev/full has no end
   descriptor_ = open_file(path_, O_WRONLY | O_CREAT | O_APPEND);
   last_sync_ = std::chrono::steady_clock::now();
-  if (!std::filesystem::is_regular_file(path_) || std::filesystem::file_size(path_) == 0) append(header);
+  if (!std::filesystem::is_regular_file(path_) || std::filesystem::file_size(path_) == 0) {
+    append(header);
+    sync();
+    sync_folder_of(path_);
+  }
 }
 
 AppendFile::~AppendFile() {
@@ -88,6 +102,7 @@ void replace_file(const std::string& path, std::string_view content) {
   }
   ::close(descriptor);
   std::filesystem::rename(next, path);
+  sync_folder_of(path);
 }
 
 FolderLock::FolderLock(const std::string& folder) {

@@ -1,7 +1,7 @@
 #pragma once
 // Result files that survive a kill: every append is one write(2) to a file opened with O_APPEND, so at most
 // the last line can be torn; a short write (disk full) is an error with the file's name. Rows survive a power
-// cut up to the last fsync, which happens at intervals and on close.
+// cut up to the last fsync, which happens at intervals and on close; a new file's folder is synced too.
 
 #include <chrono>
 #include <string>
@@ -20,9 +20,12 @@ class AppendFile {
   /// `lines` end with a line feed. Throws std::runtime_error naming the file.
   void append(std::string_view lines);
   void sync();
+  /// Length of the torn last line that was cut off.
+  size_t torn_bytes() const { return torn_bytes_; }
 
  private:
   std::string path_;
+  size_t torn_bytes_ = 0;
   int descriptor_ = -1;
   std::chrono::steady_clock::time_point last_sync_;
 };

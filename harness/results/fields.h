@@ -6,6 +6,14 @@
 
 namespace attn {
 
+/// The version of the schema that brought a column.
+inline int version_of(std::string_view column) {
+  for (const char* name : {"steal_fraction", "cpu_pressure", "node", "machine"}) {
+    if (column == name) return 3;
+  }
+  return kOldestSchemaVersion;
+}
+
 template <class Row, class Visit>
 requires std::is_same_v<std::remove_const_t<Row>, ResultRow>
 void visit_fields(Row& row, Visit visit) {
@@ -65,6 +73,10 @@ void visit_fields(Row& row, Visit visit) {
   ATTN_FIELD(deterministic);
   ATTN_FIELD(seed);
   ATTN_FIELD(clock_hz_mean);
+  ATTN_FIELD(steal_fraction);
+  ATTN_FIELD(cpu_pressure);
+  ATTN_FIELD(node);
+  ATTN_FIELD(machine);
   ATTN_FIELD(repro);
 }
 

@@ -56,10 +56,11 @@ void read_field(std::string_view text, std::optional<T>& value) {
 }
 
 template <class Row>
-std::string header_of() {
+std::string header_of(int version) {
   std::string line;
   Row row;
   visit_fields(row, [&](const char* name, const auto&) {
+    if (version_of(name) > version) return;
     if (!line.empty()) line += ',';
     line += name;
   });
@@ -79,11 +80,12 @@ std::string line_of(const Row& row) {
 }
 
 template <class Row>
-Row row_of(std::string_view line, const std::string& where) {
+Row row_of(std::string_view line, const std::string& where, int version) {
   const std::vector<std::string> texts = split_csv_record(line, where);
   Row row;
   size_t column = 0;
   visit_fields(row, [&](const char* name, auto& value) {
+    if (version_of(name) > version) return;
     if (column == texts.size()) throw UsageError(where + ": too few fields");
     try {
       read_field(texts[column++], value);
@@ -96,15 +98,25 @@ Row row_of(std::string_view line, const std::string& where) {
 }
 
 template <class Row>
+int version_of_header(std::string_view header, const std::string& where) {
+  for (int version = kSchemaVersion; version >= kOldestSchemaVersion; --version) {
+    if (header == header_of<Row>(version)) return version;
+  }
+  throw UsageError(fmt::format("{}: the columns are not those of schema {} to {}", where,
+                               kOldestSchemaVersion, kSchemaVersion));
+}
+
+template <class Row>
 std::vector<Row> read_rows(const std::string& path) {
   const CompleteLines file = read_complete_lines(path);
   std::vector<Row> rows;
+  int version = kSchemaVersion;
   for (size_t k = 0; k < file.lines.size(); ++k) {
     const std::string where = fmt::format("{}:{}", path, k + 1);
     if (k > 0) {
-      rows.push_back(row_of<Row>(file.lines[k], where));
-    } else if (file.lines[k] != header_of<Row>()) {
-      throw UsageError(fmt::format("{}: the columns are not those of schema {}", where, kSchemaVersion));
+      rows.push_back(row_of<Row>(file.lines[k], where, version));
+    } else {
+      version = version_of_header<Row>(file.lines[k], where);
     }
   }
   return rows;
@@ -126,12 +138,23 @@ Status parse_status(std::string_view text) {
   throw UsageError(fmt::format("status '{}' is unknown", text));
 }
 
-std::string results_header() { return header_of<ResultRow>() + '\n'; }
-std::string samples_header() { return header_of<SampleRow>() + '\n'; }
+ResultRow exact_part(ResultRow row) {
+  for (std::string* text : {&row.campaign, &row.bound, &row.node, &row.machine}) text->clear();
+  for (Number* number : {&row.time_s_median, &row.time_s_ci_low, &row.time_s_ci_high, &row.time_s_min,
+                         &row.ratio_to_baseline, &row.ratio_ci_low, &row.ratio_ci_high, &row.flops_per_s,
+                         &row.roof_fraction, &row.clock_hz_mean, &row.steal_fraction, &row.cpu_pressure}) {
+    number->reset();
+  }
+  for (Count* count : {&row.samples, &row.rounds, &row.memory_process_peak_bytes}) count->reset();
+  return row;
+}
+
+std::string results_header() { return header_of<ResultRow>(kSchemaVersion) + '\n'; }
+std::string samples_header() { return header_of<SampleRow>(kSchemaVersion) + '\n'; }
 std::string to_csv(const ResultRow& row) { return line_of(row); }
 std::string to_csv(const SampleRow& row) { return line_of(row); }
 ResultRow result_from_csv(std::string_view line, const std::string& where) {
-  return row_of<ResultRow>(line, where);
+  return row_of<ResultRow>(line, where, kSchemaVersion);
 }
 std::vector<ResultRow> read_results(const std::string& path) { return read_rows<ResultRow>(path); }
 std::vector<SampleRow> read_samples(const std::string& path) { return read_rows<SampleRow>(path); }

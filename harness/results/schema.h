@@ -11,7 +11,10 @@
 
 namespace attn {
 
-inline constexpr int kSchemaVersion = 2;
+inline constexpr int kSchemaVersion = 3;
+/// The oldest version that is still read; what it lacks is empty. A folder is continued in its own version
+/// only.
+inline constexpr int kOldestSchemaVersion = 2;
 
 enum class Status { ok, disagrees, unsupported, out_of_memory, timed_out, crashed, skipped };
 std::string to_text(Status status);
@@ -46,6 +49,10 @@ struct ResultRow {
   std::string deterministic;  ///< yes, no or empty
   int64_t seed = 0;
   Number clock_hz_mean;
+  Number steal_fraction;  ///< CPU time taken by other virtual machines while the row was timed, whole host
+  Number cpu_pressure;    ///< share of that time in which some task of the host waited for a CPU (PSI)
+  std::string node;       ///< host that measured the row
+  std::string machine;    ///< which one, where a folder joins several kinds of machine or build; else empty
   std::string repro;
 };
 
@@ -56,6 +63,9 @@ struct SampleRow {
   double time_s = 0;
   Number clock_hz;
 };
+
+/// What must not depend on the run: the row without identity, times, and what the host did meanwhile.
+ResultRow exact_part(ResultRow row);
 
 /// Header and row as lines of the file, line feed included.
 std::string results_header();

@@ -47,7 +47,8 @@ CampaignData measure(const Plan& plan, const CampaignOptions& options, const fs:
   fs::create_directories(folder);
   // The roofs of the first run serve all: a folder that has them is not measured for them again.
   if (folder != first) fs::copy_file(first / "environment.json", folder / "environment.json");
-  if (const int code = run_campaign(plan, options, {folder, "attnbench selftest --aa"})) {
+  if (const int code = run_campaign(plan, plan, options,
+                                    {folder, "attnbench selftest --aa", "attnbench selftest --aa", ""})) {
     throw std::runtime_error(fmt::format("stopped with {}", code));
   }
   return read_campaign(folder);
