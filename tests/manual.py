@@ -1,4 +1,4 @@
-"""The README's manual section, made from --help: `manual.py --write` renews it, `manual.py --check` tells whether it is current."""
+"""The manual, made from --help: `manual.py --write` renews it, `manual.py --check` tells whether it is current."""
 
 import argparse
 import os
@@ -9,7 +9,7 @@ import sys
 
 BEGIN, END = "<!-- manual:begin -->", "<!-- manual:end -->"
 SOURCE = pathlib.Path(__file__).resolve().parent.parent
-README = SOURCE / "README.md"
+MANUAL = SOURCE / "harness" / "MANUAL.md"
 
 
 def help_text(program, *command):
@@ -48,10 +48,10 @@ def manual(program):
     return "```text\n" + "\n".join(parts) + "\n```"
 
 
-def renewed(readme, text):
-    if readme.count(BEGIN) != 1 or readme.count(END) != 1:
-        sys.exit(f"{README.name} must have the lines {BEGIN} and {END} once each")
-    before, rest = readme.split(BEGIN)
+def renewed(old, text):
+    if old.count(BEGIN) != 1 or old.count(END) != 1:
+        sys.exit(f"{MANUAL.name} must have the lines {BEGIN} and {END} once each")
+    before, rest = old.split(BEGIN)
     return f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}"
 
 
@@ -59,15 +59,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--program", default=os.environ.get("ATTN_PROGRAM", SOURCE / "build" / "attnbench"))
     mode = parser.add_mutually_exclusive_group(required=True)
-    mode.add_argument("--write", action="store_true", help="renew the section")
-    mode.add_argument("--check", action="store_true", help="exit code 1 where the section is not current")
+    mode.add_argument("--write", action="store_true", help="renew it")
+    mode.add_argument("--check", action="store_true", help="exit code 1 where it is not current")
     arguments = parser.parse_args()
-    readme = README.read_text()
-    current = renewed(readme, manual(arguments.program))
+    old = MANUAL.read_text()
+    current = renewed(old, manual(arguments.program))
     if arguments.write:
-        README.write_text(current)
-    elif current != readme:
-        sys.exit("README.md does not hold the present --help: run tests/manual.py --write")
+        MANUAL.write_text(current)
+    elif current != old:
+        sys.exit(f"{MANUAL.name} does not hold the present --help: run tests/manual.py --write")
 
 
 if __name__ == "__main__":
