@@ -7,8 +7,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
-#include <memory>
-#include <new>
 #include <optional>
 #include <set>
 #include <utility>
@@ -114,27 +112,22 @@ class Roof {
   double spent_s_ = 0, best_ = 0;
 };
 
-/// Memory with a part for each thread, touched by that thread.
+/// Memory with a part for each thread, touched by that thread; from where operands come, so on huge pages
+/// too.
 class Arena {
  public:
   Arena(int threads, size_t part_bytes)
-      : part_bytes_(part_bytes),
-        memory_(static_cast<std::byte*>(
-            std::aligned_alloc(kReadGranule, static_cast<size_t>(threads) * part_bytes))) {
-    if (!memory_) throw std::bad_alloc();
+      : part_bytes_(part_bytes), memory_(device_api(Device::cpu), static_cast<size_t>(threads) * part_bytes) {
     run_trial(threads, 1, [&](size_t thread, int64_t, float*) {
       std::memset(part(thread), 1, part_bytes_);
       return 0.0;
     });
   }
-  std::byte* part(size_t thread) const { return memory_.get() + thread * part_bytes_; }
+  std::byte* part(size_t thread) const { return memory_.data() + thread * part_bytes_; }
 
  private:
-  struct Free {
-    void operator()(std::byte* memory) const { std::free(memory); }
-  };
   size_t part_bytes_;
-  std::unique_ptr<std::byte[], Free> memory_;
+  DeviceBuffer memory_;
 };
 
 Work reads_of(const Arena& arena, size_t bytes) {
