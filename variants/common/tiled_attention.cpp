@@ -92,8 +92,14 @@ Cost tiled_cost(const Problem& p, int64_t key_tile) {
       const int64_t i1 = std::min(i0 + kQueryStep, p.seq_q);
       for (int64_t j0 = 0; j0 < p.seq_kv; j0 += key_tile) {
         const int64_t j1 = std::min(j0 + key_tile, p.seq_kv);
-        if (rule.tile(b, i0, i1, j0, j1) != TileKind::empty)
-          pairs += static_cast<double>((i1 - i0) * (j1 - j0));
+        const TileKind kind = rule.tile(b, i0, i1, j0, j1);
+        if (kind == TileKind::empty) continue;
+        KeyRange keys{j0, j1};
+        if (kind == TileKind::partial && p.pass == Pass::fwd) {  // the forward trims a tile to the band
+          const KeyRange band = rule.rows_range(b, i0, i1);
+          keys = {std::max(j0, band.begin), std::min(j1, band.end)};
+        }
+        pairs += static_cast<double>((i1 - i0) * (keys.end - keys.begin));
       }
     }
   }
