@@ -84,6 +84,13 @@ def environment_of(process):
         return {}
 
 
+def kill(process):
+    try:
+        os.kill(process, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
 class Cluster:
     def __init__(self, folder, nodes):
         self.folder, self.nodes = pathlib.Path(folder), [f"n{k + 1}" for k in range(nodes)]
@@ -109,9 +116,12 @@ class Cluster:
             self.start_node(node)
         wait_for(lambda: self.command("sinfo", "-h", "-t", "idle", "-o", "%D").strip() == str(nodes), "idle nodes")
 
-    def command(self, *words):
-        done = subprocess.run(words, env=self.environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120,
+    def attempt(self, *words):
+        return subprocess.run(words, env=self.environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120,
                               check=False)
+
+    def command(self, *words):
+        done = self.attempt(*words)
         assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
         return done.stdout
 
@@ -120,32 +130,23 @@ class Cluster:
 
     def kill_node(self, node):
         """Everything that runs on it, at once, as if its power failed; then Slurm is told, so as not to wait for its time-out."""
-        daemon = int((self.folder / "run" / f"slurmd.{node}.pid").read_text())
-        job = self.command("squeue", "-h", "-w", node, "-o", "%A").split()
-        victims = [daemon]
-        for entry in pathlib.Path("/proc").iterdir():
-            if not entry.name.isdigit():
-                continue
-            environment = environment_of(entry.name)
-            if environment.get("SLURM_CONF") != self.environment["SLURM_CONF"]:
-                continue
-            try:
-                command = (entry / "cmdline").read_bytes().decode(errors="replace")
-            except OSError:
-                continue
-            stepd = any(command.startswith(f"slurmstepd: [{number}.") for number in job)
-            if stepd or environment.get("SLURMD_NODENAME") == node:
-                victims.append(int(entry.name))
-        for victim in victims:
-            try:
-                os.kill(victim, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        kill(int((self.folder / "run" / f"slurmd.{node}.pid").read_text()))
+        steps = tuple(f"slurmstepd: [{job}." for job in self.command("squeue", "-h", "-w", node, "-o", "%A").split())
+        for process, environment, command in self.processes():
+            if command.startswith(steps) or environment.get("SLURMD_NODENAME") == node:
+                kill(process)
         self.command("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=killed")
 
+    def processes(self):
+        """Process id, environment and command of everything that belongs to this cluster."""
+        for entry in pathlib.Path("/proc").iterdir():
+            environment = environment_of(entry.name) if entry.name.isdigit() else {}
+            if environment.get("SLURM_CONF") == self.environment["SLURM_CONF"]:
+                try:
+                    yield int(entry.name), environment, (entry / "cmdline").read_bytes().decode(errors="replace")
+                except OSError:  # ended meanwhile
+                    pass
+
     def stop(self):
-        for pid_file in (self.folder / "run").glob("*.pid"):
-            try:
-                os.kill(int(pid_file.read_text()), signal.SIGKILL if "slurmd." in pid_file.name else signal.SIGTERM)
-            except (ValueError, OSError):
-                pass
+        for process, _, _ in self.processes():  # munged, the daemons, their steps and jobs
+            kill(process)
