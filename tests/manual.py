@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+WIDTH = 160
 BEGIN, END = "<!-- manual:begin -->", "<!-- manual:end -->"
 SOURCE = pathlib.Path(__file__).resolve().parent.parent
 README = SOURCE / "README.md"
@@ -22,14 +23,35 @@ def commands(program):
     return re.findall(r"^  (\w+)", listing, re.MULTILINE)
 
 
-def condensed(help_of_command):
-    """Description and options without headings, blank lines and --help, which every command has."""
+def entries(help_of_command):
+    """Description, options and footer, one text each, without headings, blank lines and --help, which every command has."""
     left_out = re.compile(r"\s*$|Usage:|Options:|Positionals:|  -h,--help")
-    return "\n".join(line for line in help_of_command.splitlines() if not left_out.match(line))
+    found = []
+    for line in help_of_command.splitlines():
+        if left_out.match(line):
+            continue
+        text = re.sub(r"\s+", " ", line.strip())
+        if line.startswith(" " * 20):  # the description of a long option
+            found[-1] += " " + text
+        else:
+            found.append(text)
+    return found
+
+
+def condensed(help_of_command):
+    """The entries, several a line as long as it is no longer than WIDTH."""
+    description, *others = entries(help_of_command)
+    lines = [description]
+    for entry in others:
+        if len(lines) > 1 and len(lines[-1]) + len(entry) < WIDTH:
+            lines[-1] += "  " + entry
+        else:
+            lines.append("  " + entry)
+    return "\n".join(lines)
 
 
 def manual(program):
-    """Markdown: a line per command and option."""
+    """Markdown: a line per command, its options behind."""
     parts = [f"attnbench {command}: {condensed(help_text(program, command))}" for command in commands(program)]
     return "```text\n" + "\n".join(parts) + "\n```"
 
