@@ -3,6 +3,8 @@
 import io
 import json
 import re
+import shutil
+import subprocess
 
 import pandas
 import pytest
@@ -12,6 +14,7 @@ from program import BUILD, PROGRAM, SOURCE, attnbench, run, usage_error
 
 COMMANDS = manual.commands(PROGRAM)
 SMALL = "hq=2,nq=9,d=8"
+SMALL_CAMPAIGN = str(SOURCE / "tests/data/campaign_small")
 
 
 def options_of(text):
@@ -29,7 +32,7 @@ def options_of(text):
 
 
 def test_the_commands():
-    assert set(COMMANDS) >= {"list", "check", "eval", "sweep", "fit", "report", "env", "roofs", "gbench"}
+    assert set(COMMANDS) >= {"list", "check", "eval", "sweep", "fit", "report", "compare", "table", "export", "reproduce", "selftest", "env", "roofs", "gbench"}
     assert attnbench() == attnbench("--help") == attnbench("help")
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", attnbench("--version"))
 
@@ -69,9 +72,15 @@ def test_a_missing_description_would_be_noticed():
     ["sweep", "--variants", "no such variant"], ["sweep", "--baseline", "no such variant"], ["sweep", "--threads", "0"],
     ["sweep", "--budget", "-1"], ["sweep", "--seed", "-1"],
     ["fit"], ["fit", "no/such/folder"], ["report"], ["report", "no/such/folder"],
+    ["selftest"], ["selftest", "--coverage", "--trials", "0"], ["selftest", "--aa", "--runs", "1"],
+    ["selftest", "--aa", "--variants", "no such variant"],
+    ["compare"], ["compare", "no/such/folder", "no/such/folder"], ["compare", "a", "b", "--threshold", "-1"],
+    ["table"], ["table", "no/such/folder"], ["table", SMALL_CAMPAIGN, "--format", "word"],
+    ["table", SMALL_CAMPAIGN, "--format", "csv"], ["export", SMALL_CAMPAIGN], ["export", "no/such/folder", "--pgfplots"],
+    ["reproduce"], ["reproduce", "no/such/folder"], ["reproduce", SMALL_CAMPAIGN],
     ["gbench", "--benchmark_nonsense"], ["gbench", "--problem", "nq=0"], ["gbench", "--variants", "no such variant"],
     ["eval"], ["eval", "--variant", "oracle"],
-], ids=lambda words: " ".join(words) or "nothing")
+], ids=lambda words: " ".join(words).replace(str(SOURCE), "") or "nothing")
 def test_misuse_is_one_line_and_exit_code_2(arguments, tmp_path):
     usage_error(*arguments, cwd=tmp_path, timeout=30)
     assert not list(tmp_path.iterdir()), "a refused command left something behind"
@@ -141,6 +150,85 @@ def test_sweep_fit_and_report(tmp_path):
     assert set(pandas.read_csv(folder / "fits.csv")["variant"]) == {"reference/cpu", "textbook/cpu"}
     attnbench("report", folder)
     assert "reference/cpu" in (folder / "report.html").read_text()
+
+
+def changed_campaign(folder, change):
+    """A copy of the small campaign with changed rows."""
+    shutil.copytree(SMALL_CAMPAIGN, folder)
+    rows = pandas.read_csv(folder / "results.csv", keep_default_na=False, dtype=str)
+    change(rows)
+    rows.to_csv(folder / "results.csv", index=False, lineterminator="\n")
+    return folder
+
+
+def slow_down(rows):
+    for column in ("time_s_median", "time_s_ci_low", "time_s_ci_high", "time_s_min"):
+        which = (rows["variant"] == "tiled/synthetic") & (rows[column] != "")
+        rows.loc[which, column] = (1.5 * rows.loc[which, column].astype(float)).map(repr)
+
+
+def test_compare(tmp_path):
+    same = attnbench("compare", SMALL_CAMPAIGN, SMALL_CAMPAIGN, "--csv", tmp_path / "same.csv")
+    assert "0 slower, 0 faster" in same
+    table = pandas.read_csv(tmp_path / "same.csv")
+    timed = table[table["ratio"].notna()]
+    assert len(timed) > 20 and (timed["ratio"] == 1).all() and set(timed["verdict"]) <= {"same", "unclear"}
+    slower = changed_campaign(tmp_path / "slower", slow_down)
+    done = run("compare", SMALL_CAMPAIGN, slower)
+    assert done.returncode == 1 and re.search(r"^slower +tiled/synthetic +1\.5 ", done.stdout, re.MULTILINE)
+    assert not re.search(r"^slower +(?!tiled| )", done.stdout, re.MULTILINE)
+    done = run("compare", slower, SMALL_CAMPAIGN)
+    assert done.returncode == 0 and re.search(r"^faster +tiled/synthetic", done.stdout, re.MULTILINE)
+
+
+def test_compare_refuses_another_machine(tmp_path):
+    other = changed_campaign(tmp_path / "other", lambda rows: None)
+    environment = json.loads((other / "environment.json").read_text())
+    environment["cpu"]["model"] = "another"
+    (other / "environment.json").write_text(json.dumps(environment))
+    assert "the CPU differs" in usage_error("compare", SMALL_CAMPAIGN, other)
+    assert "forced: the CPU differs" in attnbench("compare", SMALL_CAMPAIGN, other, "--force")
+
+
+def test_compare_lists_what_is_in_one_alone(tmp_path):
+    fewer = changed_campaign(tmp_path / "fewer", lambda rows: rows.drop(rows.index[rows["seq_q"] == "128"], inplace=True))
+    text = attnbench("compare", SMALL_CAMPAIGN, fewer)
+    assert f"only in {SMALL_CAMPAIGN}: " in text and "only in " + str(fewer) not in text
+
+
+def test_table_and_export(tmp_path):
+    for what in ("time", "memory", "exponents"):
+        table = pandas.read_csv(io.StringIO(attnbench("table", SMALL_CAMPAIGN, "--format", "csv", "--what", what)))
+        assert len(table) > 5
+    latex = attnbench("table", SMALL_CAMPAIGN, "--format", "latex")
+    assert latex.count("\\begin{table}") == latex.count("\\end{table}") > 3
+    assert attnbench("table", SMALL_CAMPAIGN).count("\n| --- |") + attnbench("table", SMALL_CAMPAIGN).count("\n| ---: |") > 3
+    text = attnbench("export", SMALL_CAMPAIGN, "--pgfplots", "--out", tmp_path / "figures")
+    assert str(tmp_path / "figures/time_vs_n.tex") in text.split("\n") and (tmp_path / "figures/time_vs_n_1.dat").exists()
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs LaTeX")
+def test_the_latex_compiles(tmp_path):
+    attnbench("export", SMALL_CAMPAIGN, "--pgfplots", "--out", tmp_path)
+    tables = attnbench("table", SMALL_CAMPAIGN, "--format", "latex")
+    (tmp_path / "tables.tex").write_text("\\documentclass{article}\n\\usepackage{booktabs,siunitx}\n\\usepackage[margin=1cm]"
+                                         "{geometry}\n\\begin{document}\n" + tables + "\\end{document}\n")
+    for name in ("tables.tex", "time_vs_n.tex", "memory_vs_n.tex"):
+        done = subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", name], cwd=tmp_path,
+                              capture_output=True, text=True, errors="replace", timeout=300)
+        assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_reproduce(tmp_path):
+    """That it measures the same plan and judges it; whether two short campaigns agree is the machine's business."""
+    attnbench("sweep", "--variants", "reference/cpu|textbook/cpu", "--n", "16,32,64", "--d", "32", "--h", "2", "--budget", "0.05",
+              "--no-report", "--out", tmp_path / "first")
+    done = run("reproduce", tmp_path / "first")
+    assert done.returncode in (0, 1), done.stderr
+    assert done.stdout.splitlines()[-1] == ("reproduced" if done.returncode == 0 else "not reproduced")
+    assert re.search(r"^status +6 agree, +0 differ", done.stdout, re.MULTILINE)
+    first, again = (pandas.read_csv(tmp_path / name / "results.csv") for name in ("first", "first-reproduced"))
+    assert set(zip(first["point"], first["variant"])) == set(zip(again["point"], again["variant"]))
 
 
 def test_a_dry_run_writes_nothing(tmp_path):

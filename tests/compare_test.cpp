@@ -95,6 +95,25 @@ TEST_CASE("a variant that is slower everywhere is found, and the other not") {
   CHECK_FALSE(compare_campaigns(campaign(1, unchanged), campaign(2, slower_everywhere), 0.2).regression());
 }
 
+TEST_CASE("what moves every variant is the machine's") {
+  CampaignData slow = campaign(2, slower_everywhere);
+  for (ResultRow& row : slow.rows) {
+    if (row.variant == "b/cpu") *row.time_s_median *= 1.15;
+  }
+  const Comparison moved = compare_campaigns(campaign(1, unchanged), slow, 0.02);
+  CHECK_FALSE(moved.regression());
+  CHECK(moved.shared == Approx(1.15).margin(0.02));
+  CHECK(compare_campaigns(campaign(1, unchanged), campaign(2, slower_everywhere), 0.02).shared < 1.02);
+}
+
+TEST_CASE("a row of fewer than six samples is not judged") {
+  CampaignData few = campaign(2, much_faster_at_one);
+  for (ResultRow& row : few.rows) row.samples = 5;
+  const Comparison comparison = compare_campaigns(campaign(1, unchanged), few, 0.02);
+  CHECK(row_of(comparison, "a/cpu", "nq=1024").verdict == "unclear");
+  CHECK(*row_of(comparison, "a/cpu", "nq=1024").ratio == Approx(0.5).margin(0.03));
+}
+
 TEST_CASE("a large change at one point is found there") {
   const Comparison one = compare_campaigns(campaign(1, unchanged), campaign(2, much_faster_at_one), 0.02);
   CHECK(row_of(one, "a/cpu", "nq=1024").verdict == "faster");

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <numbers>
 #include <numeric>
@@ -17,7 +18,6 @@ namespace {
 
 constexpr int kSpreadResamples = 100;
 constexpr uint64_t kSpreadSeed = 20170612;
-constexpr size_t kFewestForSpread = 6;
 /// sd of ln time of single samples, for points with too few of them: results/scaling-n.
 constexpr double kWithinProcess = 0.03;
 /// Efficiency of the median absolute deviation for normal data: what its degrees of freedom are worth.
@@ -51,12 +51,15 @@ std::map<Key, const ResultRow*> rows_by_key(const CampaignData& campaign, bool w
   return rows;
 }
 
+/// Fewer than six samples have no interval of their median (median_rank).
+bool enough_samples(const ResultRow& row) { return median_rank(row.samples.value_or(0)) > 0; }
+
 /// Variance of the logarithm of a row's median, by its samples.
 double variance_within(const ResultRow& row, const SampleIndex& samples) {
   const auto found = samples.find({row.point, row.variant});
   const auto count = static_cast<double>(std::max<int64_t>(row.samples.value_or(1), 1));
   const double assumed = std::numbers::pi / 2 * kWithinProcess * kWithinProcess / count;
-  if (row.samples.value_or(0) < static_cast<int64_t>(kFewestForSpread)) return assumed;
+  if (!enough_samples(row)) return assumed;
   std::mt19937_64 random(kSpreadSeed);
   const Point point{0, &row, found == samples.end() ? nullptr : &found->second};
   double sum = 0, squares = 0;
@@ -72,7 +75,14 @@ struct Measured {
   size_t row;     ///< in Comparison::rows
   double r;       ///< ln(B / A)
   double within;  ///< its variance by samples
+  bool testable;  ///< both rows have enough samples
 };
+
+double median_ratio(const std::vector<Measured>& points) {
+  std::vector<double> ratios;
+  for (const Measured& point : points) ratios.push_back(point.r);
+  return median(ratios);
+}
 
 /// Variance of r by processes, and the degrees of freedom behind it.
 struct Spread {
@@ -83,9 +93,7 @@ Spread spread_between(const std::map<std::string, std::vector<Measured>>& by_var
   std::vector<double> deviations;
   double within = 0, free = 0;
   for (const auto& [variant, points] : by_variant) {
-    std::vector<double> ratios;
-    for (const Measured& point : points) ratios.push_back(point.r);
-    const double middle = median(ratios);
+    const double middle = median_ratio(points);
     const auto count = static_cast<double>(points.size());
     // Deviations from a median of few are too small by the share of freedom it took.
     const double correction = points.size() > 1 ? std::sqrt(count / (count - 1)) : 0;
@@ -107,15 +115,15 @@ struct Tested {
   double r, error;
 };
 
-/// One family of tests with half of the false alarms.
-void judge(Comparison& comparison, const std::vector<Tested>& tests, int64_t degrees, double threshold) {
-  constexpr double kFamilies = 2;
+/// One family of tests with its share of the false alarms.
+void judge(Comparison& comparison, const std::vector<Tested>& tests, int64_t degrees, double share,
+           double threshold) {
   const double limit = std::log1p(threshold), t = student_t_quantile(0.975, degrees);
   std::vector<double> p;
   for (const Tested& test : tests) {
     // Two one-sided tests, so twice the smaller tail.
     const double tail = student_t_upper((std::abs(test.r) - limit) / test.error, degrees);
-    p.push_back(std::min(1.0, 2 * kFamilies * tail));
+    p.push_back(std::min(1.0, 2 * tail / share));
   }
   const std::vector<double> adjusted = holm_adjusted(p);
   for (size_t i = 0; i < tests.size(); ++i) {
@@ -130,24 +138,30 @@ void judge(Comparison& comparison, const std::vector<Tested>& tests, int64_t deg
   }
 }
 
+/// The least r of all variants where they all have its sign; 0 otherwise, and for a variant alone.
+double shared_move(const std::map<std::string, std::vector<Measured>>& by_variant) {
+  if (by_variant.size() < 2) return 0;
+  double least = std::numeric_limits<double>::infinity(), most = -least;
+  for (const auto& [variant, points] : by_variant) {
+    least = std::min(least, median_ratio(points));
+    most = std::max(most, median_ratio(points));
+  }
+  return least > 0 ? least : most < 0 ? most : 0;
+}
+
 /// The median of a variant over its points, as one more row and one more test.
 std::optional<Tested> add_whole_variant(Comparison& comparison, const std::string& variant,
-                                        const std::vector<Measured>& points, double between) {
+                                        const std::vector<Measured>& points, double between, double session) {
   if (points.size() < 2) return {};
-  std::vector<double> ratios;
   double variance = 0;
   const auto count = static_cast<double>(points.size());
-  for (const Measured& point : points) {
-    ratios.push_back(point.r);
-    variance += (point.within + between) / count;
-  }
+  for (const Measured& point : points) variance += (point.within + between) / count;
   constexpr double kMedianOfNormal = std::numbers::pi / 2;  // its variance, over the mean's
-  const double session = 2 * kBetweenSessions * kBetweenSessions;
   ComparedRow row;
   row.variant = variant;
   row.problem = fmt::format("all {} points", points.size());
   comparison.rows.push_back(row);
-  return Tested{comparison.rows.size() - 1, median(ratios),
+  return Tested{comparison.rows.size() - 1, median_ratio(points),
                 std::sqrt(kMedianOfNormal * variance / count + session)};
 }
 
@@ -236,26 +250,35 @@ Comparison compare_campaigns(const CampaignData& a, const CampaignData& b, doubl
     const ResultRow& row_b = *found->second;
     comparison.rows.push_back(describe(key, *row_a, row_b));
     if (!row_a->time_s_median || !row_b.time_s_median) continue;
-    by_variant[key.variant].push_back(
-        {comparison.rows.size() - 1, std::log(*row_b.time_s_median / *row_a->time_s_median),
-         variance_within(*row_a, a.samples) + variance_within(row_b, b.samples)});
+    by_variant[key.variant].push_back({comparison.rows.size() - 1,
+                                       std::log(*row_b.time_s_median / *row_a->time_s_median),
+                                       variance_within(*row_a, a.samples) + variance_within(row_b, b.samples),
+                                       enough_samples(*row_a) && enough_samples(row_b)});
   }
   for (const auto& [key, row] : of_b) {
     if (!of_a.contains(key)) comparison.only_in_b.push_back(key.text());
   }
   const Spread spread = spread_between(by_variant);
   comparison.between_processes = std::sqrt(spread.variance / 2);
+  const double shared = shared_move(by_variant), shared_variance = shared * shared;
+  comparison.shared = std::exp(shared);
+  const double session = 2 * kBetweenSessions * kBetweenSessions + shared_variance;
   std::vector<Tested> points_tested, variants_tested;
   for (const auto& [variant, points] : by_variant) {
     for (const Measured& point : points) {
-      points_tested.push_back({point.row, point.r, std::sqrt(point.within + spread.variance)});
+      comparison.rows[point.row].ratio = std::exp(point.r);
+      comparison.rows[point.row].verdict = "unclear";
+      if (point.testable) {
+        points_tested.push_back(
+            {point.row, point.r, std::sqrt(point.within + spread.variance + shared_variance)});
+      }
     }
-    const auto whole = add_whole_variant(comparison, variant, points, spread.variance);
+    const auto whole = add_whole_variant(comparison, variant, points, spread.variance, session);
     if (whole) variants_tested.push_back(*whole);
   }
-  judge(comparison, points_tested, kTailDegrees, threshold);
-  judge(comparison, variants_tested, std::max<int64_t>(kTailDegrees, static_cast<int64_t>(spread.degrees)),
-        threshold);
+  judge(comparison, points_tested, kTailDegrees, kShareOfPoints, threshold);
+  const auto degrees = std::max<int64_t>(kTailDegrees, static_cast<int64_t>(spread.degrees));
+  judge(comparison, variants_tested, degrees, 1 - kShareOfPoints, threshold);
   return comparison;
 }
 

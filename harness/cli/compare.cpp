@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 
 #include "harness/analysis/table.h"
@@ -43,6 +44,13 @@ void print_comparison(const Comparison& comparison, const CompareArguments& argu
       arguments.b, arguments.a, arguments.threshold_percent);
   fmt::print("processes differ by {:.1f} % (sd), sessions by {:.1f} % (assumed)\n",
              100 * comparison.between_processes, 100 * kBetweenSessions);
+  if (std::abs(comparison.shared - 1) * 100 > arguments.threshold_percent) {
+    fmt::print(
+        "every variant moved to the same side, by {:.3g} at least: that is the machine or the build, and no "
+        "row "
+        "is called by less\n",
+        comparison.shared);
+  }
   fmt::print("{} slower, {} faster, {} same, {} unclear, {} broken, {} repaired\n",
              count(comparison, "slower"), count(comparison, "faster"), count(comparison, "same"),
              count(comparison, "unclear"), count(comparison, "broken"), count(comparison, "repaired"));

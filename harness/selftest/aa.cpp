@@ -30,6 +30,7 @@ std::vector<AaScenario> scenarios() {
           {"rough: worst tenth of its points", rough, 0.01},
           {"5 % of processes disturbed", neighbours, 0.005},
           {"calm machine", calm, 0.002},
+          {"sessions differ by 10 %", {}, 0.1},
           {"one variant 15 % slower", {}, 0.005, std::log(1.15)}};
 }
 
