@@ -6,6 +6,7 @@ kBuildPackages=(g++ cmake ninja-build pkg-config libbenchmark-dev libeigen3-dev 
 kReportPackages=(python3 python3-numpy python3-matplotlib python3-pandas python3-scipy python3-jinja2)
 kTestPackages=(catch2 python3-pytest)
 kStylePackages=(clang-format-14)
+kClangPackages=(clang-14 libclang-rt-14-dev libomp-14-dev)
 kPeerPackages=(python3-venv)
 kPeerWheels=(torch onnxruntime openvino)
 
