@@ -9,6 +9,7 @@ kReportPackages=(python3 python3-numpy python3-matplotlib python3-pandas python3
 kTestPackages=(catch2 python3-pytest)
 kClusterPackages=(slurm-wlm munge)
 kStylePackages=(clang-format-14)
+kClangPackages=(clang-14 libclang-rt-14-dev libomp-14-dev)
 kPeerPackages=(python3-venv)
 kPeerWheels=(torch onnxruntime openvino)
 

@@ -254,7 +254,7 @@ def test_wrong_input_is_refused_in_one_line(tmp_path):
     assert "4 axes" in refused(q="flat")
     assert "shape" in refused(q="short")
     assert "not a .npy" in refused(q="text")
-    assert "not a .npy" in refused(q="folder")
+    assert "is a folder" in refused(q="folder")
     assert "No such file" in refused(q="none")
     assert "--q is missing" in refused(q=None)
     assert "--k has shape (2, 7, 2, 4), the problem needs (2, 7, 2, 8)" in refused(k="other_d")

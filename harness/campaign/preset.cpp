@@ -9,6 +9,7 @@
 #include <set>
 
 #include "harness/problem/error.h"
+#include "harness/problem/file.h"
 
 namespace attn {
 namespace {
@@ -35,6 +36,9 @@ class PresetReader {
 
  private:
   toml::table parse() const {
+    constexpr uint64_t kMostBytes = uint64_t{1} << 20;
+    if (const std::string unreadable = why_unreadable(path_, kMostBytes); !unreadable.empty())
+      throw UsageError(fmt::format("--preset: cannot read file '{}': {}", path_, unreadable));
     try {
       return toml::parse_file(path_);
     } catch (const toml::parse_error& error) {
@@ -111,10 +115,7 @@ Preset override_preset(Preset preset, const Settings& settings) {
 
 std::string find_preset(const std::string& name, const std::string& folder) {
   namespace fs = std::filesystem;
-  if (name.ends_with(".toml")) {
-    if (!fs::exists(name)) throw UsageError("--preset: cannot read file '" + name + "'");
-    return name;
-  }
+  if (name.ends_with(".toml")) return name;
   std::vector<std::string> names;
   if (fs::is_directory(folder)) {
     for (const auto& entry : fs::directory_iterator(folder)) {

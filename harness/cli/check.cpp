@@ -1,14 +1,11 @@
-// attnbench check: every variant against the truth, the properties of attention, and the known-wrong
-// controls.
+// attnbench check: every variant against the truth, and the properties of attention.
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <cstdio>
 
 #include "harness/cli/command.h"
 #include "harness/oracle/check.h"
-#include "harness/oracle/controls.h"
 #include "harness/oracle/properties.h"
 #include "harness/problem/error.h"
 #include "harness/registry.h"
@@ -21,7 +18,7 @@ struct CheckArguments {
   std::string problem, fill, format = "table";
   uint64_t seed = 1;
   int threads = 2;
-  bool quick = false, controls = false;
+  bool quick = false;
 
   bool single() const { return !problem.empty() || !fill.empty(); }
   bool csv() const { return format == "csv"; }
@@ -97,34 +94,7 @@ bool print_properties(const std::vector<PropertyReport>& reports, bool listed) {
   return failures > 0;
 }
 
-std::string caught_by(const ControlReport& control) {
-  std::vector<std::string> fills;
-  for (Fill fill : control.fills) fills.push_back(to_text(fill));
-  if (!fills.empty()) return fmt::format("{}", fmt::join(fills, " "));
-  return control.may_survive() ? "not caught (within float32 accuracy)" : "NOT CAUGHT";
-}
-
-bool print_controls(const ControlsReport& report, const CheckArguments& arguments) {
-  int64_t caught = 0;
-  if (arguments.csv()) fmt::print("control,caught,fills\n");
-  for (const ControlReport& control : report.controls) {
-    caught += control.caught;
-    fmt::print(fmt::runtime(arguments.csv() ? "{},{},{}\n" : "{:<34}{:>4}  {}\n"), to_text(control.mutation),
-               control.caught ? "yes" : "no", caught_by(control));
-  }
-  for (const std::string& alarm : report.false_alarms) fmt::print("FALSE ALARM {}\n", alarm);
-  if (!arguments.csv()) {
-    fmt::print(
-        "{} of {} known-wrong controls caught; the correct kernel: {} runs, {} false alarms, error/bound "
-        "{:.3f}\n",
-        caught, report.controls.size(), report.correct_cases, report.false_alarms.size(),
-        report.correct_worst);
-  }
-  return !report.ok();
-}
-
 bool run_check(const CheckArguments& arguments) {
-  if (arguments.controls) return print_controls(run_controls(arguments.seed, arguments.threads), arguments);
   BlockFiles files;
   const CheckPlan plan = plan_from(arguments, files);
   const std::vector<VariantReport> reports = check(plan);
@@ -157,7 +127,6 @@ void add_check(CLI::App& app, int& exit_code) {
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
   command->add_flag("--quick", arguments->quick, "A fifth of the problems, four of the fills.");
-  command->add_flag("--controls", arguments->controls, "Check the checker: planted errors it must reject.");
   command->add_option("--format", arguments->format, "How to print: table or csv.")
       ->check(CLI::IsMember({"table", "csv"}))
       ->capture_default_str();

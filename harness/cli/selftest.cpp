@@ -8,6 +8,7 @@
 #include "harness/cli/command.h"
 #include "harness/problem/error.h"
 #include "harness/selftest/aa.h"
+#include "harness/selftest/checker.h"
 #include "harness/selftest/coverage.h"
 
 namespace attn {
@@ -17,9 +18,11 @@ struct SelftestArguments {
   bool coverage = false;
   bool aa = false;
   bool aa_simulated = false;
+  bool mutants = false;
   int64_t runs = 8;
   std::string variants;
   int64_t trials = 1000;
+  CheckerTest checker;
   uint64_t seed = 1;
 };
 
@@ -36,14 +39,22 @@ bool test_aa(const SelftestArguments& arguments) {
   return print_aa(measure_aa(arguments.runs, arguments.variants));
 }
 
+bool test_mutants(const SelftestArguments& arguments) {
+  CheckerTest test = arguments.checker;
+  test.seed = arguments.seed;
+  return test_checker(test);
+}
+
 int run_selftest(const SelftestArguments& arguments) {
-  if (!arguments.coverage && !arguments.aa && !arguments.aa_simulated) {
-    throw UsageError("selftest: say what to test: --coverage, --aa or --aa-simulated");
+  if (!arguments.coverage && !arguments.aa && !arguments.aa_simulated && !arguments.mutants) {
+    throw UsageError("selftest: say what to test: --coverage, --aa, --aa-simulated or --mutants");
   }
   bool passed = true;
   if (arguments.coverage) passed = test_coverage(arguments) && passed;
   if (arguments.aa_simulated) passed = test_aa_simulated(arguments) && passed;
+  if (arguments.mutants) passed = test_mutants(arguments) && passed;
   if (arguments.aa) passed = test_aa(arguments) && passed;
+  fmt::print("selftest {}\n", passed ? "passed" : "failed");
   return passed ? 0 : 1;
 }
 
@@ -69,7 +80,21 @@ void add_selftest(CLI::App& app, int& exit_code) {
   command->add_option("--trials", arguments->trials, "Simulated campaigns of each scenario. Default: 1000.")
       ->type_name("COUNT")
       ->check(CLI::Range(1, 1'000'000));
-  command->add_option("--seed", arguments->seed, "Seed of the simulations. Default: 1.")->type_name("NUMBER");
+  command->add_flag(
+      "--mutants", arguments->mutants,
+      "Tests the check: it must reject a kernel with any of the planted errors, in float32 and bf16, and "
+      "accept correct variants on random problems.");
+  command->add_flag("--list", arguments->checker.list, "With --mutants: what rejected each of them first.");
+  command
+      ->add_option("--problems", arguments->checker.problems,
+                   "With --mutants: random problems. Default: 200.")
+      ->type_name("COUNT")
+      ->check(CLI::Range(0, 10'000'000));
+  command->add_option("--threads", arguments->checker.threads, "With --mutants: threads. Default: 2.")
+      ->type_name("COUNT")
+      ->check(CLI::Range(1, 1024));
+  command->add_option("--seed", arguments->seed, "Seed of simulations, inputs and problems. Default: 1.")
+      ->type_name("NUMBER");
   command->callback([arguments, &exit_code] { exit_code = run_selftest(*arguments); });
 }
 

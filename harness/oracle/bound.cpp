@@ -22,6 +22,8 @@ Bound::Bound(Dtype dtype, int64_t head_dim, double input_error)
       storage_epsilon_(dtype == Dtype::f32 ? 0 : epsilon_of(dtype)),
       // times the relative bound, at least 8 eps or one storage epsilon, this covers a weight that is flushed
       floor_(dtype == Dtype::f16 ? 0x1p-15 : kSmallest / (8 * kEpsilon)),
+      // a subnormal half is a multiple of 2^-24
+      smallest_(dtype == Dtype::f16 ? 0x1p-25 : kSmallest),
       input_error_(input_error) {}
 
 double Bound::relative(const Condition& row) const {
@@ -31,7 +33,7 @@ double Bound::relative(const Condition& row) const {
 
 double Bound::output(const Condition& row, double magnitude, double truth) const {
   if (magnitude == 0) return 0;
-  return (relative(row) + storage_epsilon_) * magnitude + storage_epsilon_ * std::abs(truth) + kSmallest;
+  return (relative(row) + storage_epsilon_) * magnitude + storage_epsilon_ * std::abs(truth) + smallest_;
 }
 
 double Bound::lse(const Condition& row, double truth) const {
@@ -41,7 +43,7 @@ double Bound::lse(const Condition& row, double truth) const {
 double Bound::gradient(const Condition& sum, double magnitude, double truth, double terms_beyond) const {
   if (magnitude == 0) return 0;
   const double relative_error = relative(sum) + kEpsilon * std::sqrt(terms_beyond) + 2 * storage_epsilon_;
-  return kGradientAllowance * (relative_error * magnitude + storage_epsilon_ * std::abs(truth)) + kSmallest;
+  return kGradientAllowance * (relative_error * magnitude + storage_epsilon_ * std::abs(truth)) + smallest_;
 }
 
 double Bound::projection(int64_t length) {

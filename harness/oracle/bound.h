@@ -18,7 +18,8 @@
 //
 // 16-bit types keep S, the maximum and the sums in float32, round P (or exp(S - max)) before the product with
 // V and round O when it is stored: half an epsilon of the type each. We grant eps_t M + eps_t |o|. float16
-// flushes P below 2^-24, hence its larger floor.
+// flushes P below 2^-24, hence its larger floor; below 2^-14 its step is 2^-24 whatever the value, so half of
+// that is granted to every result.
 //
 // Backward. dS_ij = P_ij (dP_ij - D_i) with dP_ij = dO_i.v_j and D_i = sum_j P_ij dP_ij; its condition sum is
 // A_ij = (p_ij + floor) (sum_c |dO_ic v_jc| + sum_j p_ij sum_c |dO_ic v_jc|). Every gradient is a sum of dS
@@ -70,6 +71,7 @@ class Bound {
   double score_factor_;     ///< s
   double storage_epsilon_;  ///< 0 for float32
   double floor_;
+  double smallest_;  ///< absolute error of storing what is too small for the type
   double input_error_;
 };
 

@@ -75,6 +75,10 @@ constexpr const char* kStorage[] = {
     "hq=2,nq=97,d=64,pos=shaw:4,mask=window:20:3+padding:60",
     "hq=2,nq=66,d=24,pos=rope:10000,mask=causal",
     "hq=4,hk=1,nq=1,nk=130,d=64,mask=causal",
+    "b=2,hq=3,nq=40,nk=66,d=16,dv=20,softcap=2,pos=alibi,mask=padding:35/60",
+    "hq=2,nq=65,d=16,softcap=4,pos=shaw:4",
+    "hq=2,nq=40,nk=70,d=16,pos=t5:32:128",
+    "hq=2,hk=1,nq=40,nk=70,d=24,pos=rope-interleaved:100",
 };
 
 constexpr const char* kBlocks[] = {
@@ -167,6 +171,7 @@ std::vector<Case> check_cases(SuiteSize size, BlockFiles& files) {
   for (const char* other : kOthers) list.add_both_passes(other);
   for (const char* dtype : {",dtype=bf16", ",dtype=f16"}) {
     for (const char* problem : kStorage) list.add_both_passes(problem + std::string(dtype));
+    list.add_both_passes(list.masked(positioned + dtype, "blocks"));
   }
   for (const char* block : kBlocks) list.add(block);
   for (const char* shape : kHeadMajor) list.add_both_passes(shape, Layout::head_major);

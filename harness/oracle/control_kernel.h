@@ -1,5 +1,6 @@
 #pragma once
-// One plain float32 attention kernel with planted errors to choose from: what a checker must reject.
+// One plain float32 attention kernel with planted errors ("mutants") to choose from: what a checker must
+// reject. Mutation sensitivity testing, Hook and Kelly 2009.
 
 #include <string>
 #include <vector>
@@ -26,18 +27,25 @@ enum class Mutation {
   window_off_by_one,
   causal_top_left,
   masked_values_times_zero,
+  padding_off_by_one,
+  padding_of_first_entry,
+  block_edge_off_by_one,
   // heads
   last_heads_swapped,
   value_of_neighbour_head,
   last_head_reads_previous_query,
   key_channels_reversed,
   wrong_group,
+  keys_of_first_batch,
   // sum
   normaliser_misses_last_key,
   last_key_dropped,
   key_64_skipped,
   key_0_twice,
   denominator_starts_at_1e_3,
+  rescale_forgotten,
+  key_tail_dropped,
+  value_tail_dropped,
   // exp
   exp2_without_log2e,
   exp_error_1e_4,
@@ -61,6 +69,12 @@ enum class Mutation {
   relative_sign_wrong,
   shaw_value_ignored,
   shaw_not_clipped_right,
+  shaw_clip_off_by_one,
+  shaw_key_unscaled,
+  alibi_slopes_of_power_of_two,
+  t5_bucket_edge,
+  rope_query_without_offset,
+  rope_pairs_exchanged,
   softcap_ignored,
   bias_inside_softcap,
   // backward
@@ -70,12 +84,16 @@ enum class Mutation {
   d_v_of_unscaled_weights,
   softcap_slope_ignored,
   table_gradient_of_one_head,
+  d_q_without_shaw_key,
+  rope_gradient_not_rotated_back,
 };
 
 const std::vector<Mutation>& all_mutations();  ///< without none
 std::string to_text(Mutation mutation);
+/// True for the 29 errors that a study of the fills and of the bound was made with.
+bool in_study(Mutation mutation);
 
-/// Any mask, GQA, softcap, Shaw and ALiBi; float32. Allocates as it pleases: it is never timed.
+/// Every problem, computed in float32. Allocates as it pleases: it is never timed.
 std::unique_ptr<Variant> make_control(Mutation mutation);
 
 }  // namespace attn

@@ -19,9 +19,29 @@ uint16_t to_bf16_bits(float value) {
 
 float from_bf16_bits(uint16_t bits) { return std::bit_cast<float>(uint32_t{bits} << 16); }
 
-// g++ 12 has _Float16 on x86-64 and AArch64; it rounds to nearest even.
-uint16_t to_f16_bits(float value) { return std::bit_cast<uint16_t>(static_cast<_Float16>(value)); }
-float from_f16_bits(uint16_t bits) { return static_cast<float>(std::bit_cast<_Float16>(bits)); }
+// By hand, because clang has _Float16 on x86-64 only from version 15 on. Rounds to nearest even.
+constexpr uint32_t kF16Exponent = 0x1fu << 23;  // above it a half has infinity and NaN
+constexpr uint32_t kF16Rebias = uint32_t{127 - 15} << 23;
+
+uint16_t to_f16_bits(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const auto sign = static_cast<uint16_t>(bits >> 16 & 0x8000u);
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  const auto with_sign = [&](uint32_t half) { return static_cast<uint16_t>(sign | half); };
+  if (magnitude > 0x7f800000u) return with_sign(0x7e00u);
+  if (magnitude >= std::bit_cast<uint32_t>(65520.0f)) return with_sign(0x7c00u);
+  if (magnitude < std::bit_cast<uint32_t>(0x1p-14f)) {  // subnormal: 0.5f ends at the same place, 2^-24
+    const float aligned = std::bit_cast<float>(magnitude) + 0.5f;
+    return with_sign(std::bit_cast<uint32_t>(aligned) - std::bit_cast<uint32_t>(0.5f));
+  }
+  return with_sign((magnitude - kF16Rebias + 0xfffu + (magnitude >> 13 & 1u)) >> 13);
+}
+
+float from_f16_bits(uint16_t half) {
+  const uint32_t sign = uint32_t{half & 0x8000u} << 16, magnitude = uint32_t{half & 0x7fffu} << 13;
+  if (magnitude >= kF16Exponent) return std::bit_cast<float>(sign | 0x7f800000u | (magnitude & 0x7fffffu));
+  return std::bit_cast<float>(sign | magnitude) * 0x1p112f;  // exact, subnormal or not
+}
 
 }  // namespace
 

@@ -5,10 +5,14 @@
 #include <sstream>
 
 #include "harness/problem/error.h"
+#include "harness/problem/file.h"
 #include "harness/problem/text.h"
 
 namespace attn {
 namespace {
+
+constexpr uint64_t kMostFileBytes = uint64_t{1} << 29;
+constexpr int64_t kMostBlocks = int64_t{1} << 26;  // a short file must not ask for much memory
 
 constexpr const char* kAccepted =
     "use none, causal, causal:topleft, window:L:R, padding:A/B/..., blocks:FILE, joined by +";
@@ -29,8 +33,11 @@ int64_t parse_window_side(std::string_view text) {
 }  // namespace
 
 BlockMask BlockMask::read(const std::string& path) {
+  const std::string unreadable = why_unreadable(path, kMostFileBytes);
   std::ifstream file(path);
-  if (!file) throw UsageError("mask blocks: cannot read file '" + path + "'");
+  if (!unreadable.empty() || !file) {
+    throw UsageError("mask blocks: cannot read file '" + path + "': " + unreadable);
+  }
   BlockMask mask;
   mask.path = path;
   std::string line;
@@ -64,11 +71,12 @@ void BlockMask::read_header(const std::vector<int64_t>& values, const std::strin
   block_kv = values[1];
   rows = values[2];
   columns = values[3];
-  if (rows > (int64_t{1} << 31) / columns) throw UsageError(where + "more than 2^31 blocks");
-  visible.assign(static_cast<size_t>(rows * columns), 0);
+  if (rows > kMostBlocks / columns) throw UsageError(where + "more than 2^26 blocks");
+  visible.reserve(static_cast<size_t>(rows * columns));  // touched row by row
 }
 
 void BlockMask::read_row(int64_t row, const std::vector<int64_t>& values, const std::string& where) {
+  visible.resize(static_cast<size_t>((row + 1) * columns), 0);
   for (size_t k = 0; k < values.size(); ++k) {
     if (k > 0 && values[k] <= values[k - 1])
       throw UsageError(where + "block columns must ascend without repeats");

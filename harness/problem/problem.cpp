@@ -75,6 +75,19 @@ void require(bool holds, const std::string& otherwise) {
   if (!holds) throw UsageError("problem: " + otherwise);
 }
 
+/// Elements of the largest tensor, stored or not, that any algorithm may count: as long as it is small, no
+/// count of elements or bytes comes near 2^63.
+double largest_tensor(const Problem& p) {
+  const auto product = [](auto... extents) { return (static_cast<double>(extents) * ...); };
+  const int64_t widest = std::max(p.head_dim, p.value_dim), longest = std::max(p.seq_q, p.seq_kv);
+  const double model = p.model_dim ? static_cast<double>(p.model_dim) : product(p.heads_q, p.head_dim);
+  const double columns = static_cast<double>(std::max(p.seq_kv, p.position.shaw_rows()));
+  return std::max({product(p.batch, p.heads_q, longest, widest),
+                   product(p.batch, p.heads_q, p.seq_q, columns), product(p.position.shaw_rows(), widest),
+                   p.scope == Scope::block ? product(model, p.heads_q, widest) : 0,
+                   p.scope == Scope::block ? product(p.batch, longest, model) : 0});
+}
+
 }  // namespace
 
 Problem Problem::parse(std::string_view text) {
@@ -121,6 +134,8 @@ void Problem::validate() const {
     require(value >= 1 && value <= kLongest, fmt::format("{}={} must be from 1 to 2^31", name, value));
   }
   require(seq_kv >= 0 && seq_kv <= kLongest, fmt::format("nk={} must be from 0 to 2^31", seq_kv));
+  require(model_dim <= kLongest, fmt::format("dm={} must be from 1 to 2^31", model_dim));
+  require(largest_tensor(*this) <= 0x1p48, "its tensors or scores have more than 2^48 elements");
   require(heads_q % heads_kv == 0, fmt::format("hq={} is not a multiple of hk={}", heads_q, heads_kv));
   require(softcap >= 0, fmt::format("softcap={} must be positive, or 0 for none", softcap));
   require(!scale || *scale != 0, "scale=0 would ignore queries and keys: give a non-zero number");
@@ -164,17 +179,32 @@ int64_t visible_in_blocks(const MaskRule& rule, int64_t i, KeyRange range) {
   return count;
 }
 
+/// sum over i in [0, rows) of min(max(i + shift, 0), keys).
+int64_t clamped_sum(int64_t rows, int64_t shift, int64_t keys) {
+  const int64_t first = std::clamp(-shift, int64_t{0}, rows), last = std::clamp(keys - shift, first, rows);
+  return (last - first) * (first + last - 1 + 2 * shift) / 2 + (rows - last) * keys;
+}
+
+/// Of one batch entry.
+int64_t visible_pairs(const Problem& problem, const MaskRule& rule, int64_t b) {
+  if (rule.band_low > rule.band_high) return 0;
+  if (!rule.blocks) {
+    const int64_t keys = rule.key_length(b);
+    return clamped_sum(problem.seq_q, rule.band_high + 1, keys) -
+           clamped_sum(problem.seq_q, rule.band_low, keys);
+  }
+  int64_t count = 0;
+  for (int64_t i = 0; i < problem.seq_q; ++i) count += visible_in_blocks(rule, i, rule.row_range(b, i));
+  return count;
+}
+
 }  // namespace
 
 int64_t visible_pairs(const Problem& problem) {
   const MaskRule rule = problem.mask_rule();
+  if (rule.lengths_count <= 1) return problem.batch * visible_pairs(problem, rule, 0);
   int64_t count = 0;
-  for (int64_t b = 0; b < problem.batch; ++b) {
-    for (int64_t i = 0; i < problem.seq_q; ++i) {
-      const KeyRange range = rule.row_range(b, i);
-      count += rule.blocks ? visible_in_blocks(rule, i, range) : range.end - range.begin;
-    }
-  }
+  for (int64_t b = 0; b < problem.batch; ++b) count += visible_pairs(problem, rule, b);
   return count;
 }
 

@@ -2,6 +2,7 @@
 // Borrowed tensors: a pointer and strides in elements. The last axis is contiguous.
 
 #include <cstdint>
+#include <type_traits>
 
 namespace attn {
 
@@ -18,22 +19,14 @@ struct BasicTensor {  // [batch, seq, head, head_dim]
   }
   /// The row (b, i, h) as elements of type T.
   template <class T>
-  auto row(int64_t b, int64_t i, int64_t h) const;
+  auto row(int64_t b, int64_t i, int64_t h) const {
+    using Element = std::conditional_t<std::is_const_v<Void>, const T, T>;
+    return static_cast<Element*>(data) + offset(b, i, h);
+  }
 };
 
 using Tensor = BasicTensor<void>;
 using ConstTensor = BasicTensor<const void>;
-
-template <>
-template <class T>
-auto BasicTensor<void>::row(int64_t b, int64_t i, int64_t h) const {
-  return static_cast<T*>(data) + offset(b, i, h);
-}
-template <>
-template <class T>
-auto BasicTensor<const void>::row(int64_t b, int64_t i, int64_t h) const {
-  return static_cast<const T*>(data) + offset(b, i, h);
-}
 
 /// Contiguous [batch, seq, head, width].
 template <class Void>

@@ -9,6 +9,7 @@
 #include <fstream>
 
 #include "harness/problem/error.h"
+#include "harness/problem/file.h"
 
 namespace attn {
 namespace {
@@ -136,6 +137,8 @@ std::string shape_text(const std::vector<int64_t>& shape) {
 
 template <class Real>
 NpyArray<Real> read_npy(const std::string& path) {
+  const std::string unreadable = why_unreadable(path, kMostElements * sizeof(double));
+  if (!unreadable.empty()) refuse(path, unreadable);
   std::ifstream file(path, std::ios::binary);
   if (!file) refuse(path, std::strerror(errno));
   const Header header = read_header(path, file);
