@@ -62,9 +62,14 @@ void require_known_command(const CLI::App& app, const std::string& word) {
                                fmt::join(preset_names(), ", ")));
 }
 
-/// Whatever a message quotes, it stays one line.
+/// Whatever a message quotes, it stays one line that does no harm to a terminal.
 void print_error(std::string text) {
-  std::replace(text.begin(), text.end(), '\n', ' ');
+  constexpr size_t kEnd = 1000;
+  if (text.size() > 2 * kEnd) text = text.substr(0, kEnd) + " ... " + text.substr(text.size() - kEnd);
+  std::replace_if(
+      text.begin(), text.end(), [](unsigned char c) { return c == '\n' || c == '\t'; }, ' ');
+  std::replace_if(
+      text.begin(), text.end(), [](unsigned char c) { return c < ' ' || c == 127; }, '?');
   fmt::print(stderr, "attnbench: {}\n", text);
 }
 

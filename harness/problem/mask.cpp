@@ -34,10 +34,8 @@ int64_t parse_window_side(std::string_view text) {
 
 BlockMask BlockMask::read(const std::string& path) {
   const std::string unreadable = why_unreadable(path, kMostFileBytes);
+  if (!unreadable.empty()) throw UsageError("mask blocks: cannot read file '" + path + "': " + unreadable);
   std::ifstream file(path);
-  if (!unreadable.empty() || !file) {
-    throw UsageError("mask blocks: cannot read file '" + path + "': " + unreadable);
-  }
   BlockMask mask;
   mask.path = path;
   std::string line;

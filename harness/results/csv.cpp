@@ -62,8 +62,8 @@ std::vector<std::string> split_csv_record(std::string_view record, const std::st
 CompleteLines read_complete_lines(const std::string& path) {
   constexpr uint64_t kMostBytes = uint64_t{1} << 32;
   const std::string unreadable = why_unreadable(path, kMostBytes);
+  if (!unreadable.empty()) throw UsageError("cannot read " + path + ": " + unreadable);
   std::ifstream file(path, std::ios::binary);
-  if (!unreadable.empty() || !file) throw UsageError("cannot read " + path + ": " + unreadable);
   std::ostringstream buffer;
   buffer << file.rdbuf();
   CompleteLines result;

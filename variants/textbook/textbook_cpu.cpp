@@ -117,7 +117,9 @@ void make_logits(const Call& call, int64_t b, int64_t h, int64_t i, KeyRange ran
   }
   if (!call.rule.blocks) return;
   for (int64_t j = range.begin; j < range.end; ++j) {
-    if (!call.visible(b, i, j)) scores[j] = -std::numeric_limits<float>::infinity();
+    if (call.visible(b, i, j)) continue;
+    scores[j] = -std::numeric_limits<float>::infinity();
+    if (cap_slope) cap_slope[j] = 0;  // of a score that may be NaN
   }
 }
 
