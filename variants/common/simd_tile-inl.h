@@ -160,7 +160,8 @@ HWY_NOINLINE void product(const float* columns, const float* rows, size_t row_st
 }
 
 /// sums[c][strip] += sum_r weights[r][strip] * rows[r][c] for kColumns columns c; kSelect leaves out pairs of
-/// zero weight, for rows that may hold NaN where nothing may see them.
+/// zero weight, for rows that may hold NaN where nothing may see them. A tile is added up by itself first:
+/// one sum over thousands of keys would round four times as far.
 template <size_t kColumns, bool kSelect>
 HWY_INLINE void accumulate_group(const float* HWY_RESTRICT weights, const float* HWY_RESTRICT rows,
                                  size_t row_stride, size_t count, float* HWY_RESTRICT sums) {
@@ -168,10 +169,7 @@ HWY_INLINE void accumulate_group(const float* HWY_RESTRICT weights, const float*
   const size_t n = hn::Lanes(f);
   Vec a0[kColumns], a1[kColumns];
 #pragma GCC unroll 12
-  for (size_t c = 0; c < kColumns; ++c) {
-    a0[c] = hn::Load(f, sums + 2 * c * n);
-    a1[c] = hn::Load(f, sums + (2 * c + 1) * n);
-  }
+  for (size_t c = 0; c < kColumns; ++c) a0[c] = a1[c] = hn::Zero(f);
   for (size_t r = 0; r < count; ++r) {
     const Vec w0 = hn::Load(f, weights), w1 = hn::Load(f, weights + n);
     weights += kStripVectors * n;
@@ -191,8 +189,8 @@ HWY_INLINE void accumulate_group(const float* HWY_RESTRICT weights, const float*
   }
 #pragma GCC unroll 12
   for (size_t c = 0; c < kColumns; ++c) {
-    hn::Store(a0[c], f, sums + 2 * c * n);
-    hn::Store(a1[c], f, sums + (2 * c + 1) * n);
+    hn::Store(hn::Add(hn::Load(f, sums + 2 * c * n), a0[c]), f, sums + 2 * c * n);
+    hn::Store(hn::Add(hn::Load(f, sums + (2 * c + 1) * n), a1[c]), f, sums + (2 * c + 1) * n);
   }
 }
 

@@ -59,14 +59,14 @@ HWY_NOINLINE void exponentiate(const TiledCall& call, const ForwardMemory& memor
   for (size_t v = 0; v < kStripVectors; ++v) {
     const Vec reference = hn::Load(f, maximum + v * n);
     const Vec shift = hn::IfThenZeroElse(hn::Eq(reference, lowest), reference);  // -inf - -inf would be NaN
-    Vec total = hn::Load(f, sum + v * n);
+    Vec total = hn::Zero(f);
     float* at = memory.block.scores + v * n;
     for (size_t r = 0; r < rows; ++r, at += kStripVectors * n) {
       const Vec weight = exp2_fast(hn::Sub(hn::Load(f, at), shift));
       hn::Store(weight, f, at);
       total = hn::Add(total, weight);
     }
-    hn::Store(total, f, sum + v * n);
+    hn::Store(hn::Add(hn::Load(f, sum + v * n), total), f, sum + v * n);
   }
 }
 
