@@ -18,7 +18,7 @@ void Condition::include(double score, int64_t count) {
 }
 
 Bound::Bound(Dtype dtype, int64_t head_dim, double input_error)
-    : score_factor_(std::max(4.0, std::sqrt(static_cast<double>(head_dim)))),
+    : score_factor_(std::max(4.0, 1.5 * std::sqrt(static_cast<double>(head_dim)))),
       storage_epsilon_(dtype == Dtype::f32 ? 0 : epsilon_of(dtype)),
       // times the relative bound, at least 8 eps or one storage epsilon, this covers a weight that is flushed
       floor_(dtype == Dtype::f16 ? 0x1p-15 : kSmallest / (8 * kEpsilon)),

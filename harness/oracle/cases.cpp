@@ -58,6 +58,7 @@ constexpr const char* kPositionedShapes[] = {
 constexpr const char* kOthers[] = {
     "hq=2,nq=65,d=40,softcap=5",
     "hq=2,nq=65,d=40,softcap=30,mask=causal",
+    "b=3,hq=1,nq=3,nk=5,d=32,softcap=30,mask=causal:topleft+window:17:*",  // keys that no query sees
     "hq=3,nq=40,nk=66,d=16,softcap=2,pos=alibi,mask=causal",
     "hq=2,nq=50,d=16,softcap=4,pos=shaw:5",
     "hq=2,nq=50,d=16,softcap=4,pos=rope:10000,mask=window:9:9",

@@ -114,7 +114,9 @@ void add_bias_gradient(const TiledCall& call, int64_t i0, const KeyTile& keys, c
 void multiply_elements(const float* factors, size_t count, float* values) {
   const Tag f;
   for (size_t e = 0; e < count; e += hn::Lanes(f)) {
-    hn::Store(hn::Mul(hn::Load(f, values + e), hn::Load(f, factors + e)), f, values + e);
+    const auto value = hn::Load(f, values + e);  // 0 where hidden: there the factor may be NaN
+    hn::Store(hn::IfThenElseZero(hn::Ne(value, hn::Zero(f)), hn::Mul(value, hn::Load(f, factors + e))), f,
+              values + e);
   }
 }
 
