@@ -21,13 +21,13 @@ json read_json(const std::filesystem::path& path) {
   return content;
 }
 
-std::vector<MemoryLevel> levels_of(const json& by_name) {
-  std::vector<MemoryLevel> levels;
+std::vector<CacheLevel> levels_of(const json& by_name) {
+  std::vector<CacheLevel> levels;
   for (const auto& [name, bytes] : by_name.items()) {
     if (bytes.is_number()) levels.push_back({name, bytes.get<double>()});
   }
   std::sort(levels.begin(), levels.end(),
-            [](const MemoryLevel& a, const MemoryLevel& b) { return a.bytes < b.bytes; });
+            [](const CacheLevel& a, const CacheLevel& b) { return a.bytes < b.bytes; });
   return levels;
 }
 

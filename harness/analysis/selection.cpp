@@ -44,13 +44,13 @@ void drop_before_final_growth(Selection& selection) {
 }
 
 /// Index of the smallest level that holds operands and workspace; none where something is unknown.
-std::optional<size_t> level_of(const ResultRow& row, const std::vector<MemoryLevel>& levels) {
+std::optional<size_t> level_of(const ResultRow& row, const std::vector<CacheLevel>& levels) {
   const auto bytes = measured_value(row, Quantity::total_memory);
   const auto planned = declared_value(row, Quantity::total_memory);
   const double needed =
       bytes ? *bytes : planned.value_or(static_cast<double>(row.memory_operands_bytes.value_or(0)));
   if (needed <= 0) return {};
-  const auto holds = [&](const MemoryLevel& level) { return needed <= level.bytes; };
+  const auto holds = [&](const CacheLevel& level) { return needed <= level.bytes; };
   return static_cast<size_t>(std::find_if(levels.begin(), levels.end(), holds) - levels.begin());
 }
 
@@ -68,7 +68,7 @@ std::vector<double> steps_of(const std::vector<Point>& points) {
   return steps;
 }
 
-void drop_before_knee(Selection& selection, const std::vector<MemoryLevel>& levels) {
+void drop_before_knee(Selection& selection, const std::vector<CacheLevel>& levels) {
   const std::vector<Point> points = selection.used;
   if (levels.empty() || points.size() <= kPointsForGrowth) return;
   const std::vector<double> steps = steps_of(points);

@@ -55,18 +55,18 @@ struct Point {
 double resampled_time_s(const Point& point, std::mt19937_64& random);
 
 /// A level of the memory and what the threads' share of it holds, ascending.
-struct MemoryLevel {
+struct CacheLevel {
   std::string name;
   double bytes = 0;
 };
-using LevelsByThreads = std::map<int64_t, std::vector<MemoryLevel>>;
+using LevelsByThreads = std::map<int64_t, std::vector<CacheLevel>>;
 
 struct Series {
   std::string variant;
   Axis axis = Axis::n;
   std::string setting;              ///< the fields held fixed, in the problem's own text, and the threads
   std::vector<Point> points;        ///< ascending x, one a value; rows that are not ok included
-  std::vector<MemoryLevel> levels;  ///< of the machine; empty where unknown
+  std::vector<CacheLevel> levels;  ///< of the machine; empty where unknown
 };
 
 inline constexpr size_t kSweepPoints = 3;
