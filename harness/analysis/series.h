@@ -64,8 +64,8 @@ using LevelsByThreads = std::map<int64_t, std::vector<CacheLevel>>;
 struct Series {
   std::string variant;
   Axis axis = Axis::n;
-  std::string setting;              ///< the fields held fixed, in the problem's own text, and the threads
-  std::vector<Point> points;        ///< ascending x, one a value; rows that are not ok included
+  std::string setting;             ///< the fields held fixed, in the problem's own text, and the threads
+  std::vector<Point> points;       ///< ascending x, one a value; rows that are not ok included
   std::vector<CacheLevel> levels;  ///< of the machine; empty where unknown
 };
 
