@@ -1,8 +1,8 @@
 // Block-sparse attention on the CPU, forward and backward: exact attention over the tiles its mask shows.
 //
 // The mask (band of causal and window, key lengths, block file) becomes a list of visited key tiles per query
-// block, once, in prepare(); the arithmetic is that of flash/cpu. Under a block
-// file, blocks are smaller than flash's and key tiles follow the file, so that few tiles are read in vain.
+// block, once, in prepare(); the arithmetic is that of flash/cpu. Under a block file, blocks are smaller than
+// flash's and key tiles follow the file, so that few tiles are read in vain.
 //
 // Time O(h d visited pairs), workspace O(n + tiles). Child et al. 2019 (Sparse Transformer); Dao et al. 2022,
 // section 3.3.

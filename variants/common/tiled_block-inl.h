@@ -42,7 +42,8 @@ struct QueryBlock {
 /// Keys [j0, j1) and their values as contiguous rows.
 struct KeyTile {
   int64_t j0, j1;
-  bool finite;  ///< keys and values, as far as a partial tile must know
+  bool partial;  ///< some query of the block may not see some key
+  bool finite;   ///< keys and values, as far as a partial tile must know
   const float *keys, *values;
   size_t rows() const { return static_cast<size_t>(j1 - j0); }
 };
@@ -152,7 +153,7 @@ inline Ahead read_ahead(const TiledCall& call, const QueryBlock& block, int64_t 
 inline KeyTile load_tile(const TiledCall& call, const QueryBlock& block, int64_t tile, bool partial,
                          const BlockMemory& memory) {
   const Problem& p = call.p;
-  KeyTile keys{tile * call.tiling.key_tile, 0, true, memory.keys, memory.values};
+  KeyTile keys{tile * call.tiling.key_tile, 0, partial, true, memory.keys, memory.values};
   keys.j1 = std::min(keys.j0 + call.tiling.key_tile, p.seq_kv);
   const int64_t length = call.rule.key_length(block.b);
   for (int64_t j = keys.j0; j < keys.j1; ++j) {
@@ -362,6 +363,7 @@ inline void add_by_distance(const TiledCall& call, int64_t i0, const KeyTile& ke
 /// Kind of the tile for one strip.
 HWY_INLINE TileKind strip_kind(const TiledCall& call, const QueryBlock& block, int64_t s,
                                const KeyTile& keys) {
+  if (!keys.partial) return TileKind::full;
   const int64_t i0 = block.first + s * call.strip, i1 = std::min(i0 + call.strip, block.first + block.count);
   return call.rule.tile(block.b, i0, i1, keys.j0, keys.j1);
 }
