@@ -10,10 +10,10 @@
 
 #include "harness/campaign/part.h"
 #include "harness/campaign/plan.h"
+#include "harness/campaign/plan_file.h"
 #include "harness/problem/error.h"
 #include "harness/problem/text.h"
 #include "harness/results/append_file.h"
-#include "harness/results/csv.h"
 
 namespace attn {
 namespace {
@@ -22,33 +22,6 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr const char* kMixedShare = "mixed machines";
-
-/// A line of plan.csv.
-struct PlannedPoint {
-  std::string id, threads, problem;
-  std::vector<std::string> variants;
-};
-
-std::vector<PlannedPoint> read_plan(const std::string& path) {
-  std::vector<PlannedPoint> points;
-  const CompleteLines file = read_complete_lines(path);
-  for (size_t k = 1; k < file.lines.size(); ++k) {
-    const std::string where = fmt::format("{}:{}", path, k + 1);
-    const auto fields = split_csv_record(file.lines[k], where);
-    if (fields.size() != 4) throw UsageError(where + ": a plan has 4 columns");
-    PlannedPoint& point = points.emplace_back(PlannedPoint{fields[0], fields[1], fields[2], {}});
-    for (const std::string_view name : split(fields[3], ' ')) point.variants.emplace_back(name);
-  }
-  return points;
-}
-
-std::string line_of(const PlannedPoint& point, const std::vector<std::string>& variants) {
-  std::string line = fmt::format("{},{},", point.id, point.threads);
-  append_csv_field(line, point.problem);
-  line += ',';
-  append_csv_field(line, fmt::format("{}", fmt::join(variants, " ")));
-  return line;
-}
 
 /// The same plan, measured the same way, in the same version.
 void require_same_campaign(const CampaignPart& first, const CampaignPart& other) {
@@ -98,7 +71,7 @@ class Merge {
     for (const CampaignPart& part : parts_) require_same_campaign(parts_.front(), part);
     report_.parts = parts_.size();
     report_.machines = name_machines(parts_, options_.mixed);
-    plan_ = read_plan(parts_.front().folder + "/plan.csv");
+    plan_ = read_plan_lines(parts_.front().folder + "/plan.csv");
   }
 
   MergeReport run() {
@@ -153,7 +126,7 @@ class Merge {
   void order_rows() {
     std::map<std::pair<std::string, std::string>, std::vector<const Key*>> by_point;
     for (const auto& [key, kept] : kept_) by_point[{std::get<0>(key), std::get<1>(key)}].push_back(&key);
-    for (const PlannedPoint& point : plan_) {
+    for (const PlanLine& point : plan_) {
       std::vector<std::string> absent;
       for (const std::string& variant : point.variants) {
         ++report_.planned_rows;
@@ -165,7 +138,8 @@ class Merge {
         order_.insert(order_.end(), found->second.begin(), found->second.end());
         by_point.erase(found);
       }
-      if (!absent.empty()) report_.missing.push_back(line_of(point, absent));
+      if (!absent.empty())
+        report_.missing.push_back(PlanLine{point.id, point.threads, point.problem, absent}.csv());
     }
     if (!by_point.empty()) {
       throw UsageError(fmt::format("{} at {} is in the results, but not in the plan",
@@ -194,14 +168,14 @@ class Merge {
 
   std::vector<std::string> plan_lines() const {
     std::vector<std::string> lines;
-    for (const PlannedPoint& point : plan_) lines.push_back(line_of(point, point.variants));
+    for (const PlanLine& point : plan_) lines.push_back(point.csv());
     return lines;
   }
 
   std::vector<CampaignPart> parts_;
   std::string out_;
   MergeOptions options_;
-  std::vector<PlannedPoint> plan_;
+  std::vector<PlanLine> plan_;
   std::map<Key, Kept> kept_;
   std::vector<const Key*> order_;
   MergeReport report_;

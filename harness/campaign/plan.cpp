@@ -1,7 +1,6 @@
 #include "harness/campaign/plan.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -9,12 +8,12 @@
 #include <set>
 
 #include "harness/campaign/axes.h"
+#include "harness/campaign/plan_file.h"
 #include "harness/measure/environment.h"
 #include "harness/measure/memory.h"
 #include "harness/problem/error.h"
 #include "harness/problem/text.h"
 #include "harness/registry.h"
-#include "harness/results/csv.h"
 
 namespace attn {
 namespace {
@@ -271,13 +270,9 @@ size_t Plan::rows() const {
 }
 
 std::string PlanPoint::csv() const {
-  std::vector<std::string> names;
-  for (const Variant* variant : variants) names.push_back(variant->info().name);
-  std::string line = fmt::format("{},{},", id, threads);
-  append_csv_field(line, text);
-  line += ',';
-  append_csv_field(line, fmt::format("{}", fmt::join(names, " ")));
-  return line;
+  PlanLine line{id, fmt::format("{}", threads), text, {}};
+  for (const Variant* variant : variants) line.variants.push_back(variant->info().name);
+  return line.csv();
 }
 
 std::string Plan::csv() const {

@@ -9,10 +9,10 @@
 #include <set>
 
 #include "harness/campaign/axes.h"
+#include "harness/campaign/plan_file.h"
 #include "harness/problem/error.h"
 #include "harness/problem/text.h"
 #include "harness/registry.h"
-#include "harness/results/csv.h"
 
 namespace attn {
 namespace {
@@ -42,19 +42,18 @@ Settings read_settings(const fs::path& path, const std::string& budget) {
   return settings;
 }
 
-PlanPoint point_of(const std::vector<std::string>& fields, const std::string& where,
-                   std::set<std::string>& missing) {
+PlanPoint point_of(const PlanLine& line, const std::string& path, std::set<std::string>& missing) {
   PlanPoint point;
-  point.id = fields[0];
-  point.threads = static_cast<int>(parse_number(fields[1], where + ": threads"));
-  point.problem = Problem::parse(fields[2]);
+  point.id = line.id;
+  point.threads = static_cast<int>(parse_number(line.threads, path + ": threads of point " + line.id));
+  point.problem = Problem::parse(line.problem);
   point.text = point.problem.text();
   point.d_model = point.problem.model_width();
-  for (const std::string_view name : split(fields[3], ' ')) {
+  for (const std::string& name : line.variants) {
     if (const Variant* variant = find_linked(name)) {
       point.variants.push_back(variant);
     } else {
-      missing.emplace(name);
+      missing.insert(name);
     }
   }
   return point;
@@ -70,13 +69,10 @@ Replan read_plan(const std::string& dir, const std::string& budget) {
   Replan again;
   again.options = parse_campaign(read_settings(folder / "campaign.json", budget));
   std::set<std::string> missing;
-  const CompleteLines file = read_complete_lines(folder / "plan.csv");
-  for (size_t k = 1; k < file.lines.size(); ++k) {
-    const std::string where = fmt::format("{}:{}", (folder / "plan.csv").string(), k + 1);
-    const std::vector<std::string> fields = split_csv_record(file.lines[k], where);
-    if (fields.size() != 4) throw UsageError(where + ": expected point, threads, problem, variants");
-    if (fields[2].find(",d_model=") != std::string::npos) continue;  // was skipped: no such problem
-    PlanPoint point = point_of(fields, where, missing);
+  const std::string path = folder / "plan.csv";
+  for (const PlanLine& line : read_plan_lines(path)) {
+    if (line.problem.find(",d_model=") != std::string::npos) continue;  // was skipped: no such problem
+    PlanPoint point = point_of(line, path, missing);
     if (!point.variants.empty()) again.plan.points.push_back(std::move(point));
   }
   again.missing.assign(missing.begin(), missing.end());
