@@ -10,13 +10,11 @@
 namespace attn {
 namespace {
 
-double log_ratio(double y2, double y1, double x2, double x1) { return std::log(y2 / y1) / std::log(x2 / x1); }
-
 /// Local exponent of the declared work between a point and the next; none where it is not declared.
 std::optional<double> local_growth(const Point& from, const Point& to) {
   const auto y1 = from.row->flops_executed, y2 = to.row->flops_executed;
   if (!y1 || !y2 || *y1 <= 0 || *y2 <= 0) return {};
-  return log_ratio(*y2, *y1, to.x, from.x);
+  return local_exponent(from.x, *y1, to.x, *y2);
 }
 
 void drop_first(Selection& selection, const std::string& reason) {
@@ -58,8 +56,8 @@ std::optional<size_t> level_of(const ResultRow& row, const std::vector<CacheLeve
 std::vector<double> steps_of(const std::vector<Point>& points) {
   std::vector<double> exponents, steps{0};
   for (size_t i = 1; i < points.size(); ++i) {
-    exponents.push_back(log_ratio(*points[i].row->time_s_median, *points[i - 1].row->time_s_median,
-                                  points[i].x, points[i - 1].x));
+    exponents.push_back(local_exponent(points[i - 1].x, *points[i - 1].row->time_s_median, points[i].x,
+                                       *points[i].row->time_s_median));
   }
   const double usual = median(exponents);
   for (size_t i = 1; i < points.size(); ++i) {
@@ -89,6 +87,10 @@ void drop_before_knee(Selection& selection, const std::vector<CacheLevel>& level
 }
 
 }  // namespace
+
+double local_exponent(double x1, double y1, double x2, double y2) {
+  return std::log(y2 / y1) / std::log(x2 / x1);
+}
 
 Selection select_points(const Series& series, Quantity quantity) {
   Selection selection;

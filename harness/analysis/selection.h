@@ -38,4 +38,7 @@ struct Selection {
 };
 Selection select_points(const Series& series, Quantity quantity);
 
+/// The power of x by which y grows from (x1, y1) to (x2, y2).
+double local_exponent(double x1, double y1, double x2, double y2);
+
 }  // namespace attn

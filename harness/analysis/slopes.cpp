@@ -1,7 +1,6 @@
 #include "harness/analysis/slopes.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "harness/analysis/interval.h"
 #include "harness/analysis/model.h"
@@ -10,16 +9,12 @@
 namespace attn {
 namespace {
 
-double slope(double y1, double y2, const Point& from, const Point& to) {
-  return std::log(y2 / y1) / std::log(to.x / from.x);
-}
-
 Interval resampled_slope(const Point& from, const Point& to) {
   std::mt19937_64 random(kBootstrapSeed);
   std::vector<double> slopes;
   for (int k = 0; k < kResamples; ++k) {
     const double y1 = resampled_time_s(from, random);
-    slopes.push_back(slope(y1, resampled_time_s(to, random), from, to));
+    slopes.push_back(local_exponent(from.x, y1, to.x, resampled_time_s(to, random)));
   }
   return {quantile(slopes, 0.025), quantile(slopes, 0.975)};
 }
@@ -27,7 +22,7 @@ Interval resampled_slope(const Point& from, const Point& to) {
 Number declared_slope(const Point& from, const Point& to, Quantity quantity) {
   const auto y1 = declared_value(*from.row, quantity), y2 = declared_value(*to.row, quantity);
   if (!y1 || !y2 || *y1 <= 0 || *y2 <= 0) return {};
-  return slope(*y1, *y2, from, to);
+  return local_exponent(from.x, *y1, to.x, *y2);
 }
 
 }  // namespace
@@ -43,7 +38,8 @@ std::vector<SlopeRow> local_slopes(const Series& series, Quantity quantity) {
   for (size_t i = 1; i < measured.size(); ++i) {
     const Point &from = measured[i - 1], &to = measured[i];
     SlopeRow row{series.variant, to_text(series.axis), to_text(quantity), series.setting, from.x, to.x};
-    row.exponent = slope(*measured_value(*from.row, quantity), *measured_value(*to.row, quantity), from, to);
+    row.exponent = local_exponent(from.x, *measured_value(*from.row, quantity), to.x,
+                                  *measured_value(*to.row, quantity));
     row.exponent_ci_low = row.exponent_ci_high = row.exponent;
     if (quantity == Quantity::time) {
       const Interval interval = resampled_slope(from, to);
