@@ -19,7 +19,6 @@
 namespace attn {
 namespace {
 
-constexpr int kMostShards = 100'000;
 /// A core of the nominal machine, and its memory; only the balance between points depends on them.
 constexpr double kFlops_per_s = 50e9, kExps_per_s = 4e9, kBytes_per_s = 10e9;
 constexpr double kOraclePairs_per_s = 25e6;  // of one thread, see TruthOptions

@@ -11,6 +11,8 @@
 
 namespace attn {
 
+inline constexpr int kMostShards = 100'000;
+
 struct Shard {
   int index = 0;  ///< from 0
   int count = 1;

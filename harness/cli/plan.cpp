@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <memory>
+#include <vector>
 
 #include "harness/campaign/share.h"
 #include "harness/cli/command.h"
@@ -28,11 +29,20 @@ void run_plan(const PlanArguments& arguments) {
   }
   replace_file(arguments.out, table);
   fmt::print("{} points, {} rows in {}\n", campaign.plan.points.size(), campaign.plan.rows(), arguments.out);
-  for (int k = 0; k < arguments.shards; ++k) {
-    const Plan share = share_of(campaign.plan, budget_s, {k, arguments.shards});
+  struct Share {
+    size_t points = 0;
     double total_s = 0;
-    for (const PlanPoint& point : share.points) total_s += cost_s(point, budget_s);
-    fmt::print("shard {}/{}: {} points, about {:.0f} s\n", k, arguments.shards, share.points.size(), total_s);
+  };
+  std::vector<Share> shares(static_cast<size_t>(arguments.shards));
+  const std::vector<int> dealt = deal_points(campaign.plan, budget_s, arguments.shards);
+  for (size_t k = 0; k < dealt.size(); ++k) {
+    Share& share = shares[static_cast<size_t>(dealt[k])];
+    ++share.points;
+    share.total_s += cost_s(campaign.plan.points[k], budget_s);
+  }
+  for (size_t k = 0; k < shares.size(); ++k) {
+    fmt::print("shard {}/{}: {} points, about {:.0f} s\n", k, shares.size(), shares[k].points,
+               shares[k].total_s);
   }
 }
 
@@ -45,7 +55,7 @@ void add_plan(CLI::App& app, int&) {
   arguments->sweep = add_sweep_options(*command);
   command->add_option("--shards", arguments->shards, "Number of machines to deal the points to.")
       ->type_name("N")
-      ->check(CLI::Range(1, 100000))
+      ->check(CLI::Range(1, kMostShards))
       ->capture_default_str();
   command->add_option("--out", arguments->out, "File to write. Default: standard output.")->type_name("FILE");
   command->callback([arguments] { run_plan(*arguments); });

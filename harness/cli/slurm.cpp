@@ -73,7 +73,7 @@ void add_slurm(CLI::App& app, int& exit_code) {
   command->add_option("--nodes", arguments->nodes, "Number of nodes, and of shards.")
       ->type_name("N")
       ->required()
-      ->check(CLI::Range(1, 100000));
+      ->check(CLI::Range(1, kMostShards));
   command
       ->add_option(
           "--out", arguments->out,
