@@ -292,8 +292,12 @@ class PointRun {
     double clock_sum = 0;
     int64_t clocks = 0, number = 0;
     for (const TimedSample& sample : series.samples) {
-      entry.samples.push_back(
-          {job_.point, entry.row.variant, sample.round, number++, sample.time_s, sample.clock_hz});
+      entry.samples.push_back({.point = job_.point,
+                               .variant = entry.row.variant,
+                               .round = sample.round,
+                               .sample = number++,
+                               .time_s = sample.time_s,
+                               .clock_hz = sample.clock_hz});
       if (!sample.clock_hz) continue;
       clock_sum += *sample.clock_hz;
       ++clocks;

@@ -8,6 +8,10 @@ namespace attn {
 
 /// The version of the schema that brought a column.
 inline int version_of(std::string_view column) {
+  for (const char* name : {"processes", "stop", "outliers", "time_s_sd_within", "time_s_sd_between",
+                           "time_s_predicted", "memory_process_predicted_bytes", "process", "outlier"}) {
+    if (column == name) return 4;
+  }
   for (const char* name : {"steal_fraction", "cpu_pressure", "node", "machine"}) {
     if (column == name) return 3;
   }
@@ -49,6 +53,12 @@ void visit_fields(Row& row, Visit visit) {
   ATTN_FIELD(time_s_min);
   ATTN_FIELD(samples);
   ATTN_FIELD(rounds);
+  ATTN_FIELD(processes);
+  ATTN_FIELD(stop);
+  ATTN_FIELD(outliers);
+  ATTN_FIELD(time_s_sd_within);
+  ATTN_FIELD(time_s_sd_between);
+  ATTN_FIELD(time_s_predicted);
   ATTN_FIELD(ratio_to_baseline);
   ATTN_FIELD(ratio_ci_low);
   ATTN_FIELD(ratio_ci_high);
@@ -65,6 +75,7 @@ void visit_fields(Row& row, Visit visit) {
   ATTN_FIELD(memory_workspace_planned_bytes);
   ATTN_FIELD(memory_workspace_peak_bytes);
   ATTN_FIELD(memory_process_peak_bytes);
+  ATTN_FIELD(memory_process_predicted_bytes);
   ATTN_FIELD(memory_method);
   ATTN_FIELD(error_rel_l2);
   ATTN_FIELD(error_max_abs);
@@ -85,9 +96,11 @@ requires std::is_same_v<std::remove_const_t<Row>, SampleRow>
 void visit_fields(Row& row, Visit visit) {
   ATTN_FIELD(point);
   ATTN_FIELD(variant);
+  ATTN_FIELD(process);
   ATTN_FIELD(round);
   ATTN_FIELD(sample);
   ATTN_FIELD(time_s);
+  ATTN_FIELD(outlier);
   ATTN_FIELD(clock_hz);
 }
 #undef ATTN_FIELD

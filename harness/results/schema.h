@@ -11,7 +11,7 @@
 
 namespace attn {
 
-inline constexpr int kSchemaVersion = 3;
+inline constexpr int kSchemaVersion = 4;
 /// The oldest version that is still read; what it lacks is empty. A folder is continued in its own version
 /// only.
 inline constexpr int kOldestSchemaVersion = 2;
@@ -35,6 +35,11 @@ struct ResultRow {
   int64_t threads = 0;
   Number time_s_median, time_s_ci_low, time_s_ci_high, time_s_min;
   Count samples, rounds;
+  Count processes;   ///< that measured it, one after another
+  std::string stop;  ///< what ended the sampling: interval, budget or processes (campaign/pool.h)
+  Count outliers;    ///< samples labelled so; no statistic leaves them out
+  Number time_s_sd_within, time_s_sd_between;  ///< standard deviations within a process and between processes
+  Number time_s_predicted;                     ///< time of one call, forecast before the point ran
   Number ratio_to_baseline, ratio_ci_low, ratio_ci_high;
   Number flops_useful, flops_executed, flops_per_s;
   Number roof_fraction;  ///< time at the limiting roof / time_s_median
@@ -43,6 +48,7 @@ struct ResultRow {
   std::string complexity_time, complexity_memory;
   Count memory_operands_bytes, memory_workspace_planned_bytes, memory_workspace_peak_bytes,
       memory_process_peak_bytes;
+  Count memory_process_predicted_bytes;  ///< forecast of memory_process_peak_bytes
   std::string memory_method;
   Number error_rel_l2, error_max_abs, error_bound;  ///< error_bound: largest error / bound, at most 1 when ok
   Number error_vs_dense_rel_l2;
@@ -59,8 +65,9 @@ struct ResultRow {
 /// samples.csv: every raw sample. time_s is the time of one call.
 struct SampleRow {
   std::string point, variant;
-  int64_t round = 0, sample = 0;
+  int64_t process = 0, round = 0, sample = 0;  ///< counted from 0; rounds and samples within the process
   double time_s = 0;
+  std::string outlier;  ///< yes or no: beyond Tukey's outer fences of its process
   Number clock_hz;
 };
 
