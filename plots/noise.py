@@ -28,7 +28,8 @@ def budget_spent(data):
     if name := lacks(rows, "stop"):
         return unknown(name)
     spent = rows.stop == "budget"
-    text = f"{spent.sum()} of {counted(len(rows), 'row')} stopped because the time budget was spent, not because the interval was narrow."
+    text = (f"{spent.sum()} of {counted(len(rows), 'row')} stopped because the time budget was spent, not because the interval "
+            "was narrow.")
     return found(rows[spent], rows.stop[spent], text, str)
 
 

@@ -18,11 +18,12 @@ def bytes_text(value):
 def cpu_facts(cpu):
     if not cpu:
         return []
-    counts = [counted(cpu[name], one) for name, one in (("sockets", "socket"), ("cores", "core"), ("hardware_threads", "hardware thread"),
-                                                       ("usable_threads", "usable thread")) if cpu.get(name)]
+    units = {"sockets": "socket", "cores": "core", "hardware_threads": "hardware thread", "usable_threads": "usable thread"}
+    counts = [counted(cpu[name], one) for name, one in units.items() if cpu.get(name)]
     facts = [("CPU", ", ".join([str(cpu.get("model"))] + counts + (["virtual"] if cpu.get("hypervisor") else [])))]
     if cpu.get("caches"):
-        facts.append(("Caches", ", ".join(f"{cache['level']} {cache['count']} × {bytes_text(cache['bytes'])}" for cache in cpu["caches"])))
+        caches = [f"{cache['level']} {cache['count']} × {bytes_text(cache['bytes'])}" for cache in cpu["caches"]]
+        facts.append(("Caches", ", ".join(caches)))
     clock = [f"{cpu['clock_hz'] / 1e9:.2f} GHz"] if cpu.get("clock_hz") else []
     clock += [str(cpu[name]) for name in ("frequency_governor", "frequency_driver") if cpu.get(name)]
     return facts + [("Clock", ", ".join(clock) or "cannot be read")]
@@ -107,8 +108,8 @@ def method(campaign):
     """[(topic, text)] with the campaign's own counts."""
     rows, config = campaign.ok, campaign.config
     seeds = f", fill {config['fill']}, seed {config.get('seed')}" if config.get("fill") else ""
-    topics = [("Check", f"Each variant is checked against a float64 oracle on the inputs it is then timed on{seeds}. Error / bound is "
-                        "the largest error over its derived bound; a row that is not ok has no time."),
+    topics = [("Check", f"Each variant is checked against a float64 oracle on the inputs it is then timed on{seeds}. Error / "
+                        "bound is the largest error over its derived bound; a row that is not ok has no time."),
               ("Time", sampling(rows, config.get("budget_s"))),
               ("Intervals", "95 %, of the median, by order statistics; below six samples there is none."
                + (f" Ratios to {config['baseline']} are paired by round." if config.get("baseline") else ""))]

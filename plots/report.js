@@ -1,5 +1,6 @@
 "use strict";
-// Sorting, filtering and export of the tables. A cell's exact text is its title, or what it shows.
+// Sorting, filtering and export of the tables. A cell's exact text is its title, or what it shows; the texts of the
+// columns that are not shown at first stand in the row's data: cells for all would slow down a table of thousands of rows.
 
 const exactText = cell => cell.title || cell.textContent.trim();
 const toNumber = text => text === "" || text.toLowerCase() === "nan" ? NaN : Number(text.replace("inf", "Infinity"));
@@ -23,7 +24,7 @@ class Sheet {
     this.body = table.tBodies[0];
     this.heads = [...table.tHead.rows[0].cells];
     this.rows = [...this.body.rows].map(row => {
-      const exact = [...row.cells].map(exactText);
+      const exact = [...[...row.cells].map(exactText), ...JSON.parse(row.dataset.more ?? "[]")];
       const shown = [...row.cells].map(cell => cell.textContent);
       return {row, exact, words: [...shown, ...exact].join(" ").toLowerCase()};
     });
@@ -45,7 +46,7 @@ class Sheet {
     if (this.heads.some(head => head.classList.contains("x"))) {
       const more = element("button", {type: "button", textContent: "all columns"});
       more.setAttribute("aria-pressed", "false");
-      more.onclick = () => more.setAttribute("aria-pressed", String(!this.table.classList.toggle("short")));
+      more.onclick = () => more.setAttribute("aria-pressed", String(this.toggleColumns()));
       tools.append(more);
     }
     tools.append(element("button", {type: "button", textContent: "CSV", title: "Save the rows shown, with all columns",
@@ -53,11 +54,22 @@ class Sheet {
     return tools;
   }
 
+  /// Shows or hides the further columns, whose cells are made when first wanted; returns whether they are shown.
+  toggleColumns() {
+    for (const {row, exact} of this.rows) {
+      for (let column = row.cells.length; column < exact.length; ++column) {
+        row.append(element("td", {className: this.heads[column].className, textContent: exact[column]}));
+      }
+    }
+    return !this.table.classList.toggle("short");
+  }
+
   choice(head, column) {
     const label = head.firstElementChild.textContent;
     const values = [...new Set(this.rows.map(({exact}) => exact[column]))].filter(value => value !== "").sort();
-    const options = values.map(value => element("option", {value, textContent: value}));
-    const select = element("select", {onchange: () => this.filter()}, element("option", {value: "", textContent: `${label}: all`}), ...options);
+    const options = [["", `${label}: all`], ...values.map(value => [value, value])];
+    const select = element("select", {onchange: () => this.filter()},
+      ...options.map(([value, textContent]) => element("option", {value, textContent})));
     select.setAttribute("aria-label", `Rows with ${label}`);
     this.selects.set(head.dataset.column, {select, column});
     return select;
@@ -84,14 +96,15 @@ class Sheet {
     const chosen = [...this.selects.values()].filter(({select}) => select.value !== "");
     for (const {select} of this.selects.values()) select.classList.toggle("set", select.value !== "");
     for (const {row, exact, words: text} of this.rows) {
-      row.hidden = !(words.every(word => text.includes(word)) && chosen.every(({select, column}) => exact[column] === select.value));
+      const matches = words.every(word => text.includes(word));
+      row.hidden = !(matches && chosen.every(({select, column}) => exact[column] === select.value));
     }
     this.count.textContent = `${this.shown().length} of ${this.rows.length} rows`;
   }
 
   shown() { return this.rows.filter(({row}) => !row.hidden); }
 
-  /// Only the named columns are restricted: {column: value}.
+  /// Restricts the columns named in URLSearchParams, and no other.
   show(where) {
     this.search.value = "";
     for (const [name, {select}] of this.selects) select.value = where.get(name) ?? "";

@@ -20,17 +20,19 @@ from finding import Data
 from tables import build, read_text
 
 SCRIPTS = ["time_vs_n", "crossover_map", "crossover_grid", "memory_vs_n", "time_vs_d", "time_vs_h", "flops", "error_vs_n", "agreement"]
-RESULT_COLUMNS = ["variant", "status", "mask", "position", "pass", "dtype", "seq_q", "heads_q", "d_head", "threads", "time_s_median",
-                  "samples", "stop", "ratio_to_baseline", "roof_fraction", "bound", "memory_workspace_peak_bytes", "error_bound", "machine"]
+RESULT_COLUMNS = ["variant", "status", "mask", "position", "pass", "dtype", "seq_q", "heads_q", "d_head", "threads",
+                  "time_s_median", "samples", "stop", "ratio_to_baseline", "roof_fraction", "bound",
+                  "memory_workspace_peak_bytes", "error_bound", "machine"]
 FAILURE_COLUMNS = ["variant", "status", "reason", "problem", "threads", "repro"]
-FIT_COLUMNS = ["variant", "axis", "quantity", "setting", "exponent", "analytic_exponent_fitted_range", "verdict", "points", "from", "to",
-               "model", "excluded", "knees"]
-CROSSOVER_COLUMNS = ["quantity", "axis", "setting", "variant_a", "variant_b", "verdict", "crossover", "theory_crossover", "ratio_at_to",
-                     "points", "from", "to"]
+FIT_COLUMNS = ["variant", "axis", "quantity", "setting", "exponent", "analytic_exponent_fitted_range", "verdict", "points",
+               "from", "to", "model", "excluded", "knees"]
+CROSSOVER_COLUMNS = ["quantity", "axis", "setting", "variant_a", "variant_b", "verdict", "crossover", "theory_crossover",
+                     "ratio_at_to", "points", "from", "to"]
 SLOPE_COLUMNS = ["variant", "axis", "quantity", "setting", "from", "to", "exponent", "declared_exponent", "fitted"]
 # File, title, columns shown at first (all where None), note.
 FILES = [("fits", "Exponents", FIT_COLUMNS, "Fitted: offset + coefficient · x^exponent, with the 95 % interval of the exponent."),
-         ("crossovers", "Crossovers", CROSSOVER_COLUMNS, "From which n, or density of a mask, one variant is below the other."),
+         ("crossovers", "Crossovers", CROSSOVER_COLUMNS,
+          "From which n, or density of a mask, one variant is below the other."),
          ("frontier", "Largest feasible problems", None, ""), ("terms", "Cost term by term", None, ""),
          ("slopes", "Local exponents between neighbours", SLOPE_COLUMNS, "")]
 
@@ -64,11 +66,12 @@ def time_first(frame):
 
 def tables_of(folder, results):
     """The tables of the page by key; those without rows are left out."""
-    tables = [build(name, title, time_first(read_text(folder / f"{name}.csv")), columns, note) for name, title, columns, note in FILES]
+    tables = [build(name, title, time_first(read_text(folder / f"{name}.csv")), columns, note)
+              for name, title, columns, note in FILES]
     texts = read_text(folder / "results.csv")
     tables.insert(0, build("results", "Results", texts, RESULT_COLUMNS))
-    tables.append(build("predictions", "Predicted against measured", summary.predictions(results),
-                        note="Ratio of what was forecast before the point ran to what was measured, over the rows of a variant."))
+    note = "Ratio of what was forecast before a point ran to what was measured: median and quartiles over the rows of a variant."
+    tables.append(build("predictions", "Predicted against measured", summary.predictions(results), note=note))
     return {table.key: table for table in tables if table}
 
 
@@ -88,18 +91,24 @@ def unbroken(text):
     return text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}").replace(" %", "\N{NO-BREAK SPACE}%")
 
 
+def within(name):
+    """A title within a sentence: "Few samples", but not "CPU pressure", without its capital."""
+    return name if name[1:2].isupper() else name[:1].lower() + name[1:]
+
+
 def render(campaign, figures, absent):
     here = Path(__file__).parent
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(here), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["unbroken"] = unbroken
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(here), autoescape=True, trim_blocks=True,
+                                     lstrip_blocks=True)
+    environment.filters.update(unbroken=unbroken, within=within)
     failed, refused, refusals = failures_of(campaign.folder)
     data = Data(campaign.results, read_table(campaign.folder / "samples.csv"), campaign.fits, campaign.environment)
     return environment.get_template("report.html.j2").render(
         title=campaign.folder.resolve().name, description=summary.description(campaign.environment),
         question=summary.question(campaign), numbers=summary.telling_numbers(campaign), growth=summary.growth_table(campaign),
         verdicts=summary.verdict_counts(campaign), machines=provenance.machines(campaign.environment),
-        environment=provenance.flat(campaign.environment), method=provenance.method(campaign), figures=figures, formats=FORMATS,
-        absent=absent, tables=tables_of(campaign.folder, campaign.results), failed=failed, refused=refused, refusals=refusals,
+        environment=provenance.flat(campaign.environment), method=provenance.method(campaign), figures=figures,
+        formats=FORMATS, absent=absent, tables=tables_of(campaign.folder, campaign.results), failed=failed, refused=refused, refusals=refusals,
         threats=threats.judge(data), commands=provenance.commands(campaign.environment),
         build=campaign.environment.get("build") or {}, style=(here / "report.css").read_text(encoding="utf-8"),
         script=(here / "report.js").read_text(encoding="utf-8"))

@@ -62,7 +62,8 @@ def question(campaign):
     sizes = "; ".join(f"{name} = {span(int(value) for value in rows[column].unique())}"
                       for name, column in (("n", "seq_q"), ("h", "heads_q"), ("d", "d_head")))
     masks = listed(("no mask" if mask == "none" else mask for mask in rows["mask"].unique()), "or")
-    measured = (f"{counted(len(campaign.variants), 'variant')} ({listed(campaign.variants)}) at {counted(rows.problem.nunique(), 'problem')}: {sizes}; "
+    measured = (f"{counted(len(campaign.variants), 'variant')} ({listed(campaign.variants)}) at "
+                f"{counted(rows.problem.nunique(), 'problem')}: {sizes}; "
                 f"{masks}{'; position ' + listed(positions, 'or') if positions else ''}; "
                 f"{listed(PASSES.get(name, name) for name in rows['pass'].unique())}; "
                 f"{listed(DTYPES.get(name, name) for name in rows.dtype.unique())}{threads}.")
@@ -84,7 +85,8 @@ def growth_table(campaign):
     axes = list(AXIS_WORDS)
     sweeps = fits.groupby(["axis", "setting"]).points.sum().reset_index()
     sweeps = sweeps.assign(order=sweeps.axis.map(axes.index), back=sweeps.setting.str.contains("pass=bwd"),
-                           masked=~sweeps.setting.str.contains("mask=none"), positioned=~sweeps.setting.str.contains("pos=none"))
+                           masked=~sweeps.setting.str.contains("mask=none"),
+                           positioned=~sweeps.setting.str.contains("pos=none"))
     sweeps = sweeps.sort_values(["order", "back", "positioned", "masked", "points", "setting"],
                                 ascending=[True, True, True, True, False, True])
     words = {}
@@ -98,7 +100,8 @@ def growth_table(campaign):
     rows = []
     for sweep in shown.itertuples():
         cells = [campaign.fit(variant, sweep.axis, "time", sweep.setting) for variant in variants]
-        rows.append({"axis": AXIS_WORDS[sweep.axis], "sweep": words[sweep.axis, sweep.setting], "setting": sweep.setting, "cells": cells})
+        rows.append({"axis": AXIS_WORDS[sweep.axis], "sweep": words[sweep.axis, sweep.setting], "setting": sweep.setting,
+                     "cells": cells})
     return {"variants": variants, "rows": rows, "more": len(sweeps) - len(rows)}
 
 
@@ -108,7 +111,8 @@ def growth_sentence(campaign):
         return None
     counts = fits.verdict.value_counts()
     words = [f"{counts[verdict]} {one if counts[verdict] == 1 else many}" for verdict, one, many in
-             (("agrees", "agrees with the declared growth", "agree with the declared growth"), ("differs", "differs", "differ"),
+             (("agrees", "agrees with the declared growth", "agree with the declared growth"),
+              ("differs", "differs", "differ"),
               ("too few points", "has too few points", "have too few points"),
               ("unknown", "has nothing to compare with", "have nothing to compare with")) if verdict in counts]
     return ("Growth", f"Of {counted(len(fits), 'fitted exponent')} of time, {listed(words)}.", "#fits")
@@ -135,8 +139,8 @@ def fastest_sentence(campaign):
     lead, first, second = max(leads, key=lambda entry: entry[0])
     text = (f"{ranked[0][0]} at {ranked[0][1]} of {len(leads)} points with two variants or more"
             + "".join(f", {variant} at {count}" for variant, count in ranked[1:4])
-            + f"; at {clear} of them its interval overlaps no other. The next takes {ratios.median():.2f} times as long in the median, at most "
-              f"{lead:.3g} times ({second.variant} against {first.variant}, {problem_words(first)}).")
+            + f"; at {clear} of them its interval overlaps no other. The next takes {ratios.median():.2f} times as long in "
+              f"the median, at most {lead:.3g} times ({second.variant} against {first.variant}, {problem_words(first)}).")
     return ("Fastest", text, "#results")
 
 
@@ -149,8 +153,9 @@ def crossover_sentence(campaign):
     if rows.empty:
         return None
     sure = sure.assign(width=sure.crossover_ci_high / sure.crossover_ci_low).sort_values("width")
-    told = [f"{row.variant_b} is faster than {row.variant_a} from {row.axis} = {digits(row.crossover, 3)} [{digits(row.crossover_ci_low, 3)}, "
-            f"{digits(row.crossover_ci_high, 3)}] on ({describe(fields_of(row.setting), ['hq', 'd', 'mask', 'pos', 'pass'])})"
+    told = [f"{row.variant_b} is faster than {row.variant_a} from {row.axis} = {digits(row.crossover, 3)} "
+            f"[{digits(row.crossover_ci_low, 3)}, {digits(row.crossover_ci_high, 3)}] on "
+            f"({describe(fields_of(row.setting), ['hq', 'd', 'mask', 'pos', 'pass'])})"
             for row in sure.head(MOST_CROSSOVERS).itertuples()]
     rest = rows.verdict.value_counts()
     counts = listed(f"{count} {'cross' if verdict == 'crosses' else verdict}" for verdict, count in rest.items())
@@ -172,8 +177,9 @@ def memory_sentence(campaign):
     problem, threads = ratio.idxmax()
     group = rows[(rows.problem == problem) & (rows.threads == threads)].sort_values("bytes")
     least, most = group.iloc[0], group.iloc[-1]
-    return ("Memory", f"Operands and workspace differ most at {problem_words(most)}: {most.variant} takes {digits(most.bytes / 2**20, 3)} "
-                      f"MiB, {ratio.max():.3g} times that of {least.variant} ({digits(least.bytes / 2**20, 3)} MiB).", "#results")
+    text = (f"Operands and workspace differ most at {problem_words(most)}: {most.variant} takes {digits(most.bytes / 2**20, 3)} "
+            f"MiB, {ratio.max():.3g} times that of {least.variant} ({digits(least.bytes / 2**20, 3)} MiB).")
+    return ("Memory", text, "#results")
 
 
 def roof_sentence(campaign):
@@ -185,7 +191,8 @@ def roof_sentence(campaign):
     parts = [f"{row.variant} {100 * row.roof_fraction:.0f} %" for row in best.head(5).itertuples()]
     impossible = (rows.roof_fraction > 1).sum()
     note = f" {impossible} rows above 100 % are impossible: see the threats." if impossible else ""
-    return ("Roof", f"Best share of the measured roof: {', '.join(parts)} (the first at {problem_words(best.iloc[0])}).{note}", "#results")
+    text = f"Best share of the measured roof: {', '.join(parts)} (the first at {problem_words(best.iloc[0])}).{note}"
+    return ("Roof", text, "#results")
 
 
 def error_sentence(campaign):
@@ -195,8 +202,9 @@ def error_sentence(campaign):
     checked = rows[rows.error_bound.notna()]
     disagree = (rows.status == "disagrees").sum()
     worst = checked.loc[checked.error_bound.idxmax()]
-    return ("Error", f"{len(checked)} rows checked against float64, {disagree} disagree; the largest error is {worst.error_bound:.2g} of its "
-                     f"bound ({worst.variant}, {problem_words(worst)}).", "#results")
+    text = (f"{len(checked)} rows checked against float64, {disagree} {'disagrees' if disagree == 1 else 'disagree'}; the largest "
+            f"error is {worst.error_bound:.2g} of its bound ({worst.variant}, {problem_words(worst)}).")
+    return ("Error", text, "#results")
 
 
 def telling_numbers(campaign):

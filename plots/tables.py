@@ -28,9 +28,11 @@ LABELS = {"seq_q": "n", "seq_kv": "keys", "heads_q": "h", "heads_kv": "h of keys
           "theory_crossover": "by theory", "ratio_at_to": "ratio at the end", "variant_a": "behind at the end",
           "variant_b": "ahead at the end", "declared_exponent": "declared"}
 # Intervals whose columns are not NAME_ci_low and NAME_ci_high.
-INTERVALS = {"time_s_median": "time_s", "ratio_to_baseline": "ratio"}
+INTERVALS = {"time_s_median": ("time_s_ci_low", "time_s_ci_high"), "ratio_to_baseline": ("ratio_ci_low", "ratio_ci_high"),
+             **{f"{name}_ratio_median": (f"{name}_ratio_quartile_1", f"{name}_ratio_quartile_3") for name in ("time", "memory")}}
 PROSE = {"reason", "why_excluded", "knees", "memory_method", "repro", "setting", "problem"}
-KEPT = {"variant", "verdict", "time_s_median", "exponent", "setting", "problem", "reason", "repro"}  # shown even where all rows agree
+# Shown even where all rows agree.
+KEPT = {"variant", "verdict", "time_s_median", "exponent", "setting", "problem", "reason", "repro"}
 CHOICES = range(2, 25)  # a drop-down list pays for a column with so many distinct texts
 MOST_LISTS = 5
 
@@ -43,6 +45,12 @@ class Cell:
 
 
 @dataclass
+class Row:
+    cells: list
+    more: list  # exact texts of the columns that are not shown at first
+
+
+@dataclass
 class Column:
     name: str
     label: str
@@ -52,8 +60,8 @@ class Column:
 
     @property
     def style(self):
-        classes = {"n": self.numeric, "t": self.name in PROSE, "w": self.name in ("setting", "problem"), "r": self.name == "repro",
-                   "x": not self.short}
+        classes = {"n": self.numeric, "t": self.name in PROSE, "w": self.name in ("setting", "problem"),
+                   "r": self.name == "repro", "x": not self.short}
         return " ".join(name for name, holds in classes.items() if holds)
 
 
@@ -64,6 +72,10 @@ class Table:
     note: str = ""
     columns: list = field(default_factory=list)
     rows: list = field(default_factory=list)
+
+    @property
+    def shown(self):
+        return [column for column in self.columns if column.short]
 
 
 def read_text(path):
@@ -119,20 +131,20 @@ def shown_number(name, text, unit):
 
 
 def interval_names(frame, name):
-    stem = INTERVALS.get(name, name)
-    names = (f"{stem}_ci_low", f"{stem}_ci_high")
-    return names if all(bound in frame for bound in names) else None
+    """Columns of the ends of a column's interval; none where the file lacks them."""
+    names = INTERVALS.get(name, (f"{name}_ci_low", f"{name}_ci_high"))
+    return names if all(bound in frame for bound in names) else ()
 
 
 def cells_of(frame, column, units):
     name, unit = column.name, units.get(kind_of(column.name)) if column.numeric else None
-    bounds = interval_names(frame, name) if column.numeric and column.short else None
+    bounds = interval_names(frame, name) if column.numeric else ()
     cells = []
     for index, text in enumerate(frame[name]):
         if not column.numeric or text == "":
             cells.append(Cell(text, text))
             continue
-        ends = [frame[bound].iloc[index] for bound in bounds or ()]
+        ends = [frame[bound].iloc[index] for bound in bounds]
         interval = ", ".join(shown_number(name, end, unit) for end in ends) if ends and all(ends) else ""
         cells.append(Cell(shown_number(name, text, unit), text, interval))
     return cells
@@ -145,6 +157,8 @@ def shorten(frame, name, cells):
         own, shared = split_settings(texts)
     except (ValueError, KeyError):  # no list of fields, or words this page does not know
         return ""
+    if len(texts) == 1:
+        own, shared = [shared], ""
     words = dict(zip(texts, own))
     for cell in cells:
         cell.shown = words.get(cell.exact) or cell.exact
@@ -152,11 +166,12 @@ def shorten(frame, name, cells):
 
 
 def column_of(frame, name, short, unit):
+    """Columns that are not shown at first keep their name: their cells are as in the file."""
     texts = [text for text in frame[name] if text]
     numeric = bool(texts) and all(text.lower() == "nan" or not math.isnan(as_number(text)) for text in texts)
     label = LABELS.get(name, name.replace("_", " "))
     label = re.sub(r" s(?= |$)| bytes$", "", label) if unit and name not in LABELS else label
-    return Column(name, f"{label} ({unit[1]})" if unit else label, numeric, short)
+    return Column(name, name if not short else f"{label} ({unit[1]})" if unit else label, numeric, short)
 
 
 def offer_choices(frame, columns):
@@ -168,20 +183,24 @@ def offer_choices(frame, columns):
 
 
 def build(key, title, frame, short=None, note=""):
-    """The table of a frame of texts, or None where it has no row. Without `short` all columns are shown at once."""
+    """The table of a frame of texts, or None where it has no row. Without `short` all columns but the ends of intervals, which
+    stand beside their value, are shown at first."""
     if frame.empty:
         return None
-    first = [name for name in short or frame.columns if name in frame and (frame[name] != "").any()]
+    ends = {end for name in frame.columns for end in interval_names(frame, name)}
+    first = [name for name in short or frame.columns if name in frame and name not in ends and (frame[name] != "").any()]
     same = [name for name in first if short and len(frame) > 1 and name not in KEPT and frame[name].nunique() == 1]
     first = [name for name in first if name not in same]
-    names = first + [name for name in frame.columns if name not in first]
-    units = units_of(frame, names)
-    columns = [column_of(frame, name, name in first, units.get(kind_of(name))) for name in names]
+    rest = [name for name in frame.columns if name not in first]
+    units = units_of(frame, first)
+    columns = [column_of(frame, name, name in first, units.get(kind_of(name))) for name in first + rest]
     offer_choices(frame, columns)
-    by_column = [cells_of(frame, column, units) for column in columns]
-    shared = [f"{column.label} {cells[0].shown}" for column, cells in zip(columns, by_column) if column.name in same]
+    table = Table(key, title, columns=columns)
+    by_column = [cells_of(frame, column, units) for column in table.shown]
+    shared = [f"{LABELS.get(name, name.replace('_', ' '))} {frame[name].iloc[0]}" for name in same]
     for column, cells in zip(columns, by_column):
-        if column.name in ("setting", "problem") and column.short:
+        if column.name in ("setting", "problem"):
             shared.append(shorten(frame, column.name, cells))
-    note += f" In all rows: {', '.join(filter(None, shared))}." if any(shared) else ""
-    return Table(key, title, note.strip(), columns, list(zip(*by_column)))
+    table.note = (note + (f" In all rows: {', '.join(filter(None, shared))}." if any(shared) else "")).strip()
+    table.rows = [Row(cells, more) for cells, more in zip(zip(*by_column), frame[rest].values.tolist())]
+    return table

@@ -100,8 +100,8 @@ def no_common_rounds(data):
     compared = rows.point.isin(rows.point[rows.ratio_to_baseline.notna()])
     without = compared & rows.ratio_to_baseline.isna()
     no_interval = rows.ratio_to_baseline.notna() & (rows.ratio_ci_low.isna() if "ratio_ci_low" in rows else True)
-    text = (f"{without.sum()} of {counted(compared.sum(), 'row')} at points with a baseline shared no round with it and have no ratio; "
-            f"{no_interval.sum()} have a ratio without an interval.")
+    text = (f"{without.sum()} of {counted(compared.sum(), 'row')} at points with a baseline shared no round with it and have no "
+            f"ratio; {no_interval.sum()} have a ratio without an interval.")
     affected = rows[without | no_interval]
     return found(affected, affected.ratio_to_baseline.isna(), text, lambda none: "no ratio" if none else "no interval")
 
@@ -130,7 +130,8 @@ def several_sessions(data):
     sessions = data.environment.get("sessions")
     if not sessions:
         return Finding(UNKNOWN, "environment.json lists no session.")
-    text = f"Measured in {counted(len(sessions), 'session')}, {sessions[0].get('start')} to {sessions[-1].get('end') or 'unknown'}."
+    end = sessions[-1].get("end") or "unknown"
+    text = f"Measured in {counted(len(sessions), 'session')}, {sessions[0].get('start')} to {end}."
     return Finding(SEEN if len(sessions) > 1 else CLEAR, text)
 
 

@@ -44,8 +44,9 @@ class Browser:
             os.dup2(reads, 3)
             os.dup2(writes, 4)
 
-        self.process = subprocess.Popen([PROGRAM, *OPTIONS, f"--user-data-dir={self.profile}", "about:blank"], preexec_fn=place,
-                                        pass_fds=(3, 4), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        nowhere = subprocess.DEVNULL
+        self.process = subprocess.Popen([PROGRAM, *OPTIONS, f"--user-data-dir={self.profile}", "about:blank"], pass_fds=(3, 4),
+                                        preexec_fn=place, stdin=nowhere, stdout=nowhere, stderr=nowhere)
         for end in (theirs_in, theirs_out, reads, writes):
             os.close(end)
         self.input, self.unread, self.last_id, self.events, self.session = ours_in, b"", 0, [], None
@@ -114,7 +115,8 @@ class Browser:
         return [event["params"] for event in self.events if event.get("method") in kept]
 
     def requests(self):
-        return [event["params"]["request"]["url"] for event in self.events if event.get("method") == "Network.requestWillBeSent"]
+        sent = [event["params"] for event in self.events if event.get("method") == "Network.requestWillBeSent"]
+        return [parameters["request"]["url"] for parameters in sent]
 
     def picture(self, path):
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]

@@ -1,5 +1,6 @@
 """The figure scripts and the report on a small synthetic campaign (tests/data/synthetic_campaign.py)."""
 
+import json
 import os
 import re
 import shutil
@@ -112,6 +113,7 @@ class Report(HTMLParser):
             self.rows = self.tables.setdefault(name, []) if name else None
         elif tag == "tr" and self.rows is not None:
             self.rows.append([])
+            self.more = json.loads(attributes.get("data-more", "[]"))
         elif tag == "th" and self.rows is not None:
             self.rows[-1].append(attributes["data-column"])
         elif tag == "td":
@@ -123,6 +125,8 @@ class Report(HTMLParser):
     def handle_endtag(self, tag):
         if tag == "td" and self.rows is not None:
             self.rows[-1].append(self.shown.strip() if self.exact is None else self.exact)
+        elif tag == "tr" and self.rows is not None:
+            self.rows[-1] += self.more
         elif tag == "table":
             self.rows = None
 
@@ -222,14 +226,16 @@ def test_numbers_are_shown_in_units():
                           "time_s_ci_high": ["0.013", "", ""], "memory_workspace_peak_bytes": ["1048576", "3145728", "0"],
                           "roof_fraction": ["0.5", "1", "nan"], "mask": ["none", "causal", "none"]})
     table = build("results", "Results", frame, ["mask", "time_s_median", "memory_workspace_peak_bytes", "roof_fraction"])
-    by_name = {column.name: (column, [row[index] for row in table.rows]) for index, column in enumerate(table.columns)}
+    by_name = {column.name: (column, [row.cells[index] for row in table.rows]) for index, column in enumerate(table.shown)}
+    assert list(by_name) == ["mask", "time_s_median", "memory_workspace_peak_bytes", "roof_fraction"]
+    assert [row.more for row in table.rows] == [["0.012", "0.013"], ["", ""], ["", ""]]
     column, cells = by_name["time_s_median"]
     assert column.label == "time (ms)" and [cell.shown for cell in cells] == ["12.35", "1.000", ""]
     assert cells[0].interval == "12.00, 13.00" and cells[0].exact == "0.0123456" and cells[1].interval == ""
     column, cells = by_name["memory_workspace_peak_bytes"]
     assert column.label == "workspace (MiB)" and [cell.shown for cell in cells] == ["1.000", "3.000", "0"]
     assert [cell.shown for cell in by_name["roof_fraction"][1]] == ["50.0", "100.0", "nan"]
-    assert by_name["mask"][0].choices and not by_name["time_s_ci_low"][0].short
+    assert by_name["mask"][0].choices
 
 
 def test_absent_data_are_skipped_and_listed(tmp_path):

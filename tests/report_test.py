@@ -60,7 +60,8 @@ def exact(page, key, column):
       const table = document.querySelector("#{key} table.sheet");
       const column = [...table.tHead.rows[0].cells].findIndex(head => head.dataset.column === "{column}");
       return [...table.tBodies[0].rows].filter(row => row.checkVisibility())
-        .map(row => row.cells[column].title || row.cells[column].textContent);
+        .map(row => column < row.cells.length ? row.cells[column].title || row.cells[column].textContent
+                                              : JSON.parse(row.dataset.more)[column - row.cells.length]);
     }})()""")
 
 
@@ -93,6 +94,10 @@ def choose(page, key, label, value):
     }})()""")
 
 
+def push(page, key, label):
+    page.run(f"""[...document.querySelectorAll("#{key} .tools button")].find(button => button.textContent === "{label}").click()""")
+
+
 @pytest.mark.parametrize("name", CAMPAIGNS)
 @pytest.mark.parametrize("width, dark", [(1280, False), (1280, True), (420, False)])
 def test_loads_alone_and_in_silence(chromium, folders, name, width, dark):
@@ -110,7 +115,8 @@ def test_loads_alone_and_in_silence(chromium, folders, name, width, dark):
 
 
 def test_links_lead_to_places_and_files(page, folders):
-    links = page.run("[...document.querySelectorAll('[src], a[href]')].map(node => node.getAttribute('src') ?? node.getAttribute('href'))")
+    links = page.run("[...document.querySelectorAll('[src], a[href]')]"
+                     ".map(node => node.getAttribute('src') ?? node.getAttribute('href'))")
     assert all(link.startswith(("#", "data:", "figures/")) for link in links)
     assert all((folders["synthetic"] / link).is_file() for link in links if link.startswith("figures/"))
     assert page.run("[...document.querySelectorAll('a[href^=\"#\"]')].every(link => document.getElementById(link.hash.slice(1)))")
@@ -179,7 +185,7 @@ def test_csv_has_the_exact_rows_shown(page, folders, tmp_path):
     choose(page, "results", "variant", "tiled/synthetic")
     click(page, "results", "seq_q")
     shown = exact(page, "results", "point")
-    page.run('[...document.querySelectorAll("#results .tools button")].find(button => button.textContent === "CSV").click()')
+    push(page, "results", "CSV")
     path, until = tmp_path / "synthetic-results.csv", time.monotonic() + 20
     while not (path.is_file() and path.stat().st_size) and time.monotonic() < until:
         time.sleep(0.05)
@@ -191,10 +197,13 @@ def test_csv_has_the_exact_rows_shown(page, folders, tmp_path):
 
 def test_all_columns_on_demand(page, folders):
     names = rows_of(folders["synthetic"] / "results.csv")[0].keys()
-    visible = "[...document.querySelectorAll('#results th')].filter(head => head.checkVisibility()).map(head => head.dataset.column)"
+    visible = ("[...document.querySelectorAll('#results th')].filter(head => head.checkVisibility())"
+               ".map(head => head.dataset.column)")
     assert {"variant", "time_s_median"} < set(page.run(visible)) < set(names)
-    page.run('[...document.querySelectorAll("#results .tools button")].find(button => button.textContent === "all columns").click()')
+    push(page, "results", "all columns")
     assert set(page.run(visible)) == set(names)
+    assert page.run(f"[...document.querySelectorAll('#results tbody tr')].every(row => row.cells.length === {len(names)})")
+    assert exact(page, "results", "seed") == [row["seed"] for row in rows_of(folders["synthetic"] / "results.csv")]
 
 
 @pytest.mark.parametrize("name", CAMPAIGNS)
@@ -205,6 +214,8 @@ def test_every_row_that_is_not_ok_is_there_with_its_command(chromium, folders, n
     for column in ("status", "reason", "repro"):
         shown = chromium.run(f"""[...document.querySelectorAll("#failures table.sheet")].flatMap(table => {{
           const column = [...table.tHead.rows[0].cells].findIndex(head => head.dataset.column === "{column}");
-          return [...table.tBodies[0].rows].map(row => row.cells[column].title || row.cells[column].textContent);
+          const more = row => JSON.parse(row.dataset.more)[column - row.cells.length];
+          return [...table.tBodies[0].rows]
+            .map(row => row.cells[column]?.title || row.cells[column]?.textContent || more(row));
         }})""")
         assert sorted(shown) == sorted(row[column] for row in expected) and shown

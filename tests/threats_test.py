@@ -43,7 +43,8 @@ SEEN_CASES = [
     (threats.above_roof, {"rows": [{}, {"roof_fraction": 1.2}]}, "largest share 120 %"),
     (threats.nondeterministic, {"rows": [{}, {"deterministic": "no"}]}, "1 of 2 rows"),
     (threats.near_bound, {"rows": [{}, {"error_bound": 0.7}]}, "0.7; 1 of 2 rows above 0.5"),
-    (threats.no_common_rounds, {"rows": [{"point": "q"}, {"point": "q", "ratio_to_baseline": None, "ratio_ci_low": None}]}, "1 of 2 rows"),
+    (threats.no_common_rounds, {"rows": [{"point": "q"}, {"point": "q", "ratio_to_baseline": None, "ratio_ci_low": None}]},
+     "1 of 2 rows"),
     (threats.no_common_rounds, {"rows": [{}, {"ratio_ci_low": None}]}, "1 have a ratio without an interval"),
     (threats.excluded_points, {"fits": [{}, {"excluded": 2, "why_excluded": "128: timed_out; 1e+06: time below 20 us"}]},
      "2 points are left out of 1 of 2 fits: timed_out (1), time below 20 us (1)"),
@@ -63,7 +64,8 @@ def test_seen(check, changes, words):
     finding = check(data_of(**changes))
     assert finding.state == SEEN
     assert words in finding.text
-    assert 0 < len(finding.rows) < 3 and all(variant == "a" and problem == "b=1" and value for variant, problem, value in finding.rows)
+    assert 0 < len(finding.rows) < 3
+    assert all(variant == "a" and problem == "b=1" and value for variant, problem, value in finding.rows)
 
 
 @pytest.mark.parametrize("check, changes, words", CAMPAIGN_CASES)
@@ -102,7 +104,8 @@ def test_an_empty_column_cannot_be_judged():
 def test_steal_time_of_older_folders_is_that_of_the_session():
     """Schema 2 has no column, but the host's counters before and after."""
     for stolen, state in ((50, SEEN), (5, CLEAR)):
-        session = {"steal_start": {"all_jiffies": 0, "steal_jiffies": 0}, "steal_end": {"all_jiffies": 1000, "steal_jiffies": stolen}}
+        session = {"steal_start": {"all_jiffies": 0, "steal_jiffies": 0},
+                   "steal_end": {"all_jiffies": 1000, "steal_jiffies": stolen}}
         finding = noise.steal_time(data_of(rows=[{"steal_fraction": None}], sessions=[session]))
         assert finding.state == state and "single rows cannot be judged" in finding.text
 
