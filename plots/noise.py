@@ -4,7 +4,7 @@ import pandas as pd
 
 from finding import CLEAR, SEEN, Finding, counted, found, lacks, percent, unknown
 
-HALF_WIDTH = 0.02    # where sampling stops (harness/measure/rounds.h)
+HALF_WIDTH = 0.02    # the usual target of sampling (harness/measure/rounds.h)
 LEAST_SAMPLES = 6    # fewer have no 95 % interval of the median
 SHARE, LARGE_SHARE = 0.01, 0.05  # of steal time and CPU pressure
 SLOW_CLOCK = 0.95    # of the median clock
@@ -19,18 +19,18 @@ def wide_intervals(data):
     half = half.max(axis=1) / rows.time_s_median
     wide = half > HALF_WIDTH
     text = (f"Half widths of the 95 % intervals of the time: median {percent(half.median())}, worst {percent(half.max())}; "
-            f"{wide.sum()} of {counted(len(rows), 'row')} above {percent(HALF_WIDTH)}, where sampling may stop.")
+            f"{wide.sum()} of {counted(len(rows), 'row')} above {percent(HALF_WIDTH)}.")
     return found(rows[wide], half[wide], text)
 
 
-def budget_spent(data):
+def target_missed(data):
     rows = data.ok
     if name := lacks(rows, "stop"):
         return unknown(name)
-    spent = rows.stop == "budget"
-    text = (f"{spent.sum()} of {counted(len(rows), 'row')} stopped because the time budget was spent, not because the interval "
-            "was narrow.")
-    return found(rows[spent], rows.stop[spent], text, str)
+    missed = rows.stop.isin(["budget", "processes"])
+    text = (f"{(rows.stop == 'budget').sum()} of {counted(len(rows), 'row')} stopped because the time budget was spent before the "
+            f"answer was known; in {(rows.stop == 'processes').sum()} the processes differ by more than the target.")
+    return found(rows[missed], rows.stop[missed], text, str)
 
 
 def few_samples(data):

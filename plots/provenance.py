@@ -8,6 +8,9 @@ FITTED = ("Exponents are least-squares fits in logarithms, or of a power beside 
           "criterion justifies it; intervals are the widest of the fit's own and of a bootstrap over the raw samples. They "
           "are held against the declared growth: FLOPs from cost() for time, bytes from plan() for memory.")
 
+STOPS = {"ratio": "the ratio to the baseline was known", "median": "the median was known",
+         "processes": "each process knew, but they differ by more than the target", "budget": "the budget was spent"}
+
 
 def bytes_text(value):
     steps = [(2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B")]
@@ -89,7 +92,7 @@ def has(rows, name):
     return name in rows and rows[name].notna().any()
 
 
-def sampling(rows, budget):
+def sampling(rows, budget, target):
     text = ("A sample is a batch of calls long enough for the clock, its time that of one call. The variants of a point are "
             "timed in interleaved, shuffled rounds; every sample is in samples.csv.")
     if has(rows, "samples"):
@@ -98,10 +101,11 @@ def sampling(rows, budget):
         counts = rows.processes.value_counts().sort_index()
         text += " " + listed(f"{counted(count, 'row')} from {counted(int(processes), 'process', 'processes')}"
                              for processes, count in counts.items()) + "."
-    text += f" A row stops when its interval is within ±2 % or its budget{f' of {budget:g} s' if budget else ''} is spent"
-    if has(rows, "stop"):
-        return text + ": " + listed(f"{count} by {reason}" for reason, count in rows.stop.value_counts().items()) + "."
-    return text + "; which of them is not recorded in this version of the files."
+    spent = f"its budget{f' of {budget:g} s' if budget else ''} is spent"
+    if not has(rows, "stop"):
+        return f"{text} A row stops when its interval is within ±2 % or {spent}; which of them these older files do not say."
+    reasons = listed(f"{STOPS.get(reason, reason)} ({count})" for reason, count in rows.stop.value_counts().items())
+    return f"{text} A row stops when its answer is known within ±{100 * target:g} % or {spent}. What ended it: {reasons}."
 
 
 def method(campaign):
@@ -110,7 +114,7 @@ def method(campaign):
     seeds = f", fill {config['fill']}, seed {config.get('seed')}" if config.get("fill") else ""
     topics = [("Check", f"Each variant is checked against a float64 oracle on the inputs it is then timed on{seeds}. Error / "
                         "bound is the largest error over its derived bound; a row that is not ok has no time."),
-              ("Time", sampling(rows, config.get("budget_s"))),
+              ("Time", sampling(rows, config.get("budget_s"), config.get("target", 0.02))),
               ("Intervals", "95 %, of the median, by order statistics; below six samples there is none."
                + (f" Ratios to {config['baseline']} are paired by round." if config.get("baseline") else ""))]
     if has(rows, "memory_method"):

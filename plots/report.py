@@ -108,8 +108,8 @@ def render(campaign, figures, absent):
         question=summary.question(campaign), numbers=summary.telling_numbers(campaign), growth=summary.growth_table(campaign),
         verdicts=summary.verdict_counts(campaign), machines=provenance.machines(campaign.environment),
         environment=provenance.flat(campaign.environment), method=provenance.method(campaign), figures=figures,
-        formats=FORMATS, absent=absent, tables=tables_of(campaign.folder, campaign.results), failed=failed, refused=refused, refusals=refusals,
-        threats=threats.judge(data), commands=provenance.commands(campaign.environment),
+        formats=FORMATS, absent=absent, tables=tables_of(campaign.folder, campaign.results), failed=failed, refused=refused,
+        refusals=refusals, threats=threats.judge(data), commands=provenance.commands(campaign.environment),
         build=campaign.environment.get("build") or {}, style=(here / "report.css").read_text(encoding="utf-8"),
         script=(here / "report.js").read_text(encoding="utf-8"))
 

@@ -144,7 +144,7 @@ def virtual_machine(data):
 
 
 CHECKS = [("Rows without a time", not_measured), ("Faster than the roof", above_roof), ("Wide intervals", noise.wide_intervals),
-          ("Budget spent", noise.budget_spent), ("Few samples", noise.few_samples), ("A single process", noise.one_process),
+          ("Target not met", noise.target_missed), ("Few samples", noise.few_samples), ("A single process", noise.one_process),
           ("Spread between processes", noise.between_processes), ("Outliers", noise.outliers), ("Steal time", noise.steal_time),
           ("CPU pressure", noise.cpu_pressure), ("Clock and throttling", noise.clock), ("Virtual machine", virtual_machine),
           ("Several machines", several_machines), ("Several sessions", several_sessions),

@@ -190,12 +190,12 @@ def test_method_counts_what_the_rows_say(rendered):
     def change(_, results):
         ok = results.status == "ok"
         results["processes"] = ok.map({True: "2", False: ""})
-        results["stop"] = ["budget" if index % 4 == 0 else "interval" for index in range(len(results))]
+        results["stop"] = ["budget" if index % 4 == 0 else "ratio" for index in range(len(results))]
         results["stop"] = results.stop.where(ok, "")
         change.budget = (results.stop == "budget").sum()
 
     html, _ = rendered(change)
-    assert f"{change.budget} by budget" in html and "116 rows from 2 processes" in html
+    assert f"the budget was spent ({change.budget})" in html and "116 rows from 2 processes" in html
     assert f"{change.budget} of 116 rows stopped because the time budget was spent" in html.replace("\xa0", " ")
 
 

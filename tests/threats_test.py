@@ -13,7 +13,7 @@ import threats
 from finding import CLEAR, SEEN, UNKNOWN, Data
 
 CALM = {"point": "p", "variant": "a", "problem": "b=1", "status": "ok", "device": "cpu", "node": "host", "time_s_median": 1.0,
-        "time_s_ci_low": 0.99, "time_s_ci_high": 1.01, "samples": 20, "processes": 2, "stop": "interval", "outliers": 0,
+        "time_s_ci_low": 0.99, "time_s_ci_high": 1.01, "samples": 20, "processes": 2, "stop": "ratio", "outliers": 0,
         "time_s_sd_between": 0.01, "ratio_to_baseline": 1.0, "ratio_ci_low": 0.99, "roof_fraction": 0.8, "deterministic": "yes",
         "error_bound": 0.1, "steal_fraction": 0.0, "cpu_pressure": 0.0}
 FIT = {"variant": "a", "setting": "b=1", "points": 6, "excluded": 0, "why_excluded": None, "knees": None}
@@ -31,7 +31,8 @@ def data_of(rows=({},), fits=({},), clocks=(3e9, 2.99e9), **environment):
 SEEN_CASES = [
     (noise.wide_intervals, {"rows": [{}, {"time_s_ci_high": 1.1}]}, "worst 10 %; 1 of 2 rows"),
     (noise.wide_intervals, {"rows": [{}, {"time_s_ci_low": 0.9}]}, "worst 10 %; 1 of 2 rows"),
-    (noise.budget_spent, {"rows": [{}, {"stop": "budget"}]}, "1 of 2 rows"),
+    (noise.target_missed, {"rows": [{}, {"stop": "budget"}]}, "1 of 2 rows stopped"),
+    (noise.target_missed, {"rows": [{}, {"stop": "processes"}]}, "in 1 the processes differ"),
     (noise.few_samples, {"rows": [{}, {"samples": 5}]}, "1 of 2 rows"),
     (noise.one_process, {"rows": [{}, {"processes": 1}]}, "1 of 2 rows"),
     (noise.between_processes, {"rows": [{}, {"time_s_sd_between": 0.05}]}, "worst 5 %; 1 of 2 rows"),
@@ -97,7 +98,7 @@ def test_every_check_is_tested():
 
 
 def test_an_empty_column_cannot_be_judged():
-    finding = noise.budget_spent(data_of(rows=[{"stop": None}]))
+    finding = noise.target_missed(data_of(rows=[{"stop": None}]))
     assert finding.state == UNKNOWN and "stop" in finding.text
 
 
