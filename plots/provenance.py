@@ -103,7 +103,7 @@ def sampling(rows, budget, target):
                              for processes, count in counts.items()) + "."
     spent = f"its budget{f' of {budget:g} s' if budget else ''} is spent"
     if not has(rows, "stop"):
-        return f"{text} A row stops when its interval is within ±2 % or {spent}; which of them these older files do not say."
+        return f"{text} A row stops when its interval is within ±2 % or {spent}; which of them is not recorded."
     reasons = listed(f"{STOPS.get(reason, reason)} ({count})" for reason, count in rows.stop.value_counts().items())
     return f"{text} A row stops when its answer is known within ±{100 * target:g} % or {spent}. What ended it: {reasons}."
 
