@@ -41,7 +41,8 @@ std::string Job::to_text() const {
                          {"seed", seed},
                          {"budget_s", budget_s},
                          {"memory_limit_bytes", memory_limit_bytes},
-                         {"roofs", to_json(roofs)}})
+                         {"roofs", to_json(roofs)},
+                         {"time_s_predicted", time_s_predicted}})
       .dump();
 }
 
@@ -59,6 +60,7 @@ Job Job::parse(const std::string& text) {
   json.at("budget_s").get_to(job.budget_s);
   json.at("memory_limit_bytes").get_to(job.memory_limit_bytes);
   job.roofs = parse_roofs(json.at("roofs"));
+  json.at("time_s_predicted").get_to(job.time_s_predicted);
   return job;
 }
 

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -30,7 +31,8 @@ struct Job {
   uint64_t seed = 0;
   double budget_s = 0;
   size_t memory_limit_bytes = 0;
-  RoofLimits roofs;  ///< of `threads`
+  RoofLimits roofs;                                ///< of `threads`
+  std::map<std::string, double> time_s_predicted;  ///< of one call, by variant; where it is known
 
   std::string to_text() const;
   static Job parse(const std::string& text);
