@@ -6,10 +6,12 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <optional>
 #include <set>
 
 #include "harness/campaign/forecast.h"
+#include "harness/campaign/pool.h"
 #include "harness/campaign/probe.h"
 #include "harness/campaign/progress.h"
 #include "harness/campaign/resume.h"
@@ -29,9 +31,17 @@ using nlohmann::json;
 /// Everything that decides what a row says. Time-outs and memory limits do not: they only decide which rows
 /// fail.
 json configuration(const Plan& plan, const CampaignOptions& options) {
-  json config = {{"schema", kSchemaVersion},     {"plan", hash_text(plan.csv())}, {"rows", plan.rows()},
-                 {"baseline", options.baseline}, {"fill", to_text(options.fill)}, {"seed", options.seed},
-                 {"budget_s", options.budget_s}, {"build", build_commit()},       {"cpu", cpu_model()}};
+  json config = {{"schema", kSchemaVersion},
+                 {"plan", hash_text(plan.csv())},
+                 {"rows", plan.rows()},
+                 {"baseline", options.baseline},
+                 {"fill", to_text(options.fill)},
+                 {"seed", options.seed},
+                 {"budget_s", options.budget_s},
+                 {"target", options.target},
+                 {"processes", options.processes},
+                 {"build", build_commit()},
+                 {"cpu", cpu_model()}};
   config["id"] = fmt::format("c{}", hash_text(config.dump()));
   return config;
 }
@@ -149,18 +159,31 @@ class CampaignRun {
             .threads = point.threads,
             .fill = options_.fill,
             .seed = options_.seed,
+            .processes = options_.processes,
             .budget_s = options_.budget_s,
+            .target = options_.target,
             .memory_limit_bytes = options_.memory_limit_bytes,
             .roofs = environment.roofs().limits(point.threads)};
+    const auto is_missing = [&](const Variant* variant) {
+      return !finished_.contains({point.id, variant->info().name});
+    };
+    if (std::none_of(point.variants.begin(), point.variants.end(), is_missing)) return job;
     for (const Variant* variant : point.variants) {
+      if (!is_missing(variant) && !serves_as_baseline(point, *variant)) continue;
       const std::string& name = variant->info().name;
-      if (finished_.count({point.id, name})) continue;
       job.variants.push_back(name);
       if (!point.skipped.empty() || !support_of(*variant, point.problem)) continue;
       const TimeForecast call = rates_->predict(*variant, point.problem, point.threads);
       if (call.time_s) job.time_s_predicted[name] = *call.time_s;
     }
     return job;
+  }
+
+  /// Has its row already, and is measured again only for the ratios of the others.
+  bool serves_as_baseline(const PlanPoint& point, const Variant& variant) const {
+    const auto found = finished_.find({point.id, variant.info().name});
+    return variant.info().name == options_.baseline && found != finished_.end() &&
+           found->second == Status::ok;
   }
 
   /// Learns what is known before the first point, and tells the progress how long the rest will take.
@@ -170,7 +193,8 @@ class CampaignRun {
     for (const PlanPoint& point : plan_.points) {
       for (const Variant* variant : point.variants) {
         const RowKey key{point.id, variant->info().name};
-        if (!finished_.count(key)) progress.expect(key, expected_row_s(point, *variant, options_, *rates_));
+        if (!finished_.contains(key))
+          progress.expect(key, expected_row_s(point, *variant, options_, *rates_));
       }
     }
   }
@@ -180,6 +204,7 @@ class CampaignRun {
     if (job.variants.empty()) return;
     if (SignalWatch::caught()) throw Interrupted{SignalWatch::caught()};
     const auto emit = [&](const Outcome& outcome) {
+      if (finished_.contains({point.id, outcome.row.variant})) return;
       samples_->append(outcome.samples_csv());
       results_.append(to_csv(outcome.row));
       rates_->learn(outcome.row);
@@ -187,7 +212,32 @@ class CampaignRun {
     };
     if (!point.skipped.empty()) return skip(point, job, emit);
     progress.start_point(point.text);
-    supervise(job, options_.timeout_s, emit);
+    measure(job, emit);
+  }
+
+  /// In several processes, one after another. A variant that fails in one has its row at once and no part in
+  /// the next; the others have theirs when all processes have ended.
+  template <class Emit>
+  void measure(Job job, const Emit& emit) const {
+    std::map<std::string, std::vector<Outcome>> measured;
+    for (job.process = 0; job.process < job.processes && !job.variants.empty(); ++job.process) {
+      std::set<std::string> failed;
+      supervise(job, options_.timeout_s, [&](const Outcome& outcome) {
+        if (outcome.row.status == Status::ok) {
+          measured[outcome.row.variant].push_back(outcome);
+        } else {
+          failed.insert(outcome.row.variant);
+          emit(outcome);
+        }
+      });
+      std::erase_if(job.variants, [&](const std::string& variant) { return failed.contains(variant); });
+    }
+    const auto of = [&](const std::string& variant) {
+      const bool complete =
+          std::find(job.variants.begin(), job.variants.end(), variant) != job.variants.end();
+      return complete ? measured.at(variant) : std::vector<Outcome>{};
+    };
+    for (const std::string& variant : job.variants) emit(pool(job, of(variant), of(job.baseline)));
   }
 
   template <class Emit>
@@ -208,7 +258,7 @@ class CampaignRun {
   const CampaignOptions& options_;
   std::string id_;
   AppendFile results_;
-  std::set<RowKey> finished_;
+  std::map<RowKey, Status> finished_;
   std::optional<AppendFile> samples_;
   std::optional<Rates> rates_;
 };

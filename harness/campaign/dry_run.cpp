@@ -23,7 +23,7 @@ void print_line(const PlanPoint& point, const Variant& variant, const std::strin
 /// Whether the row would run.
 bool print_row(const PlanPoint& point, const Variant& variant, const CampaignOptions& options,
                const Rates& rates, Totals& totals) {
-  const RowForecast row = forecast_row(point, variant, options.budget_s, rates);
+  const RowForecast row = forecast_row(point, variant, options.budget_s, options.processes, rates);
   if (!row.refusal.empty()) {
     ++totals.refused;
     print_line(point, variant, "-", "-", "-", "  " + row.refusal);
@@ -57,7 +57,7 @@ void print_plan(const Plan& plan, const CampaignOptions& options) {
   for (const PlanPoint& point : plan.points) {
     bool runs = false;
     for (const Variant* variant : point.variants) runs |= print_row(point, *variant, options, rates, totals);
-    if (runs) points_s += shared_s(point);
+    if (runs) points_s += options.processes * shared_s(point);
   }
   fmt::print("{} points, {} rows to measure, {} refused; memory limit {}\n", plan.points.size(), totals.runs,
              totals.refused, human_bytes(static_cast<double>(options.memory_limit_bytes)));

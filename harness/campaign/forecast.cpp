@@ -12,14 +12,15 @@ namespace {
 
 /// An interval exists from 6 samples on; the median row of the committed campaigns has 20.
 constexpr double kFewestSamples = 6, kUsualSamples = 20;
-/// Checks, memory pass, warm-up and verification run the variant this often beside the samples.
+/// Checks, memory pass, warm-up and verification run the variant this often beside the samples, in every
+/// process.
 constexpr double kOtherRuns = 6;
 constexpr double kOraclePairs_per_s = 25e6;  // of one thread, see TruthOptions
 constexpr double kStart_s = 0.1;             // of a worker
 
 }  // namespace
 
-RowForecast forecast_row(const PlanPoint& point, const Variant& variant, double budget_s,
+RowForecast forecast_row(const PlanPoint& point, const Variant& variant, double budget_s, int processes,
                          const Rates& rates) {
   RowForecast row;
   if (!point.skipped.empty()) {
@@ -31,7 +32,7 @@ RowForecast forecast_row(const PlanPoint& point, const Variant& variant, double 
   row.bytes = shared_bytes(point.problem) + variant_bytes(variant, point.problem, point.threads);
   row.call = rates.predict(variant, point.problem, point.threads);
   const double call_s = row.call.time_s.value_or(0);
-  const double other_s = kOtherRuns * call_s, sample_s = std::max(call_s, shortest_sample_s());
+  const double other_s = processes * kOtherRuns * call_s, sample_s = std::max(call_s, shortest_sample_s());
   row.least_s = other_s + std::min(budget_s, kFewestSamples * sample_s);
   row.expected_s = other_s + std::min(budget_s, kUsualSamples * sample_s);
   row.most_s = other_s + budget_s;
@@ -40,9 +41,9 @@ RowForecast forecast_row(const PlanPoint& point, const Variant& variant, double 
 
 double expected_row_s(const PlanPoint& point, const Variant& variant, const CampaignOptions& options,
                       const Rates& rates) {
-  const RowForecast row = forecast_row(point, variant, options.budget_s, rates);
+  const RowForecast row = forecast_row(point, variant, options.budget_s, options.processes, rates);
   if (!row.refusal.empty() || row.bytes > options.memory_limit_bytes) return 0;
-  return row.expected_s + shared_s(point) / static_cast<double>(point.variants.size());
+  return row.expected_s + options.processes * shared_s(point) / static_cast<double>(point.variants.size());
 }
 
 double shared_s(const PlanPoint& point) {

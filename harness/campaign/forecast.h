@@ -10,7 +10,7 @@
 
 namespace attn {
 
-/// What a row will take.
+/// What a row will take, over all the processes that measure it.
 struct RowForecast {
   std::string refusal;    ///< why it will not run: skipped, unsupported; the rest is then empty
   size_t bytes = 0;       ///< of memory, the point's share included
@@ -19,13 +19,15 @@ struct RowForecast {
   double expected_s = 0;  ///< after the usual number of samples
   double most_s = 0;      ///< where the whole budget is used
 };
-RowForecast forecast_row(const PlanPoint& point, const Variant& variant, double budget_s, const Rates& rates);
+RowForecast forecast_row(const PlanPoint& point, const Variant& variant, double budget_s, int processes,
+                         const Rates& rates);
 
 /// Seconds a row is expected to take, with its part of what the point takes beside its rows.
 double expected_row_s(const PlanPoint& point, const Variant& variant, const CampaignOptions& options,
                       const Rates& rates);
 
-/// Seconds a point takes beside its rows: worker, inputs and oracle. Nominal, like the shares of a plan.
+/// Seconds one process takes beside the rows of its point: worker, inputs and oracle. Nominal, like the
+/// shares of a plan.
 double shared_s(const PlanPoint& point);
 
 }  // namespace attn

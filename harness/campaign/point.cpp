@@ -16,7 +16,6 @@
 #include "harness/oracle/oracle.h"
 #include "harness/registry.h"
 #include "harness/run/binding.h"
-#include "harness/run/theory.h"
 
 namespace attn {
 namespace {
@@ -164,7 +163,8 @@ class PointRun {
   }
 
   void check(Entry& entry) {
-    check_guarded(entry);
+    const bool first_process = job_.process == 0;
+    if (first_process) check_guarded(entry);
     if (entry.finished) return;
     board_.announce(entry.index, Step::bind);
     PeakProbe probe;
@@ -183,7 +183,7 @@ class PointRun {
     entry.row.memory_method = kMemoryMethod;
     const Outputs<float> first = entry.binding->outputs();
     judge(entry, first);
-    if (entry.finished) return;
+    if (entry.finished || !first_process) return;
     entry.binding->poison_outputs();
     entry.binding->run();
     entry.row.deterministic = same_bits(first, entry.binding->outputs()) ? "yes" : "no";
@@ -221,7 +221,10 @@ class PointRun {
 
   void time_group(const std::vector<Entry*>& timed) {
     std::vector<TimedCase> cases;
-    RoundOptions options{.budget_s = job_.budget_s, .seed = job_.seed};
+    // A process is one of several: their intervals together are narrower by the root of their number.
+    RoundOptions options{.target = job_.target * std::sqrt(job_.processes),
+                         .budget_s = job_.budget_s / job_.processes,
+                         .seed = job_.seed + static_cast<uint64_t>(job_.process)};
     for (Entry* entry : timed) {
       if (entry->row.variant == job_.baseline) options.baseline = cases.size();
       if (entry->variant->info().own_threads) options.warm_up_s = kWarmUp_s;
@@ -235,9 +238,7 @@ class PointRun {
     const HostLoad before = read_host_load();
     try {
       const std::vector<TimedSeries> series = time_rounds(cases, options);
-      for (size_t k = 0; k < timed.size(); ++k) {
-        record(*timed[k], series[k], options.baseline ? &series[*options.baseline] : nullptr);
-      }
+      for (size_t k = 0; k < timed.size(); ++k) record(*timed[k], series[k]);
       record_host(timed, before);
     } catch (...) {  // the variant at work is lost, the others start over
       guard(*timed[at_work], [] { throw; });
@@ -249,27 +250,19 @@ class PointRun {
     }
   }
 
-  void record(Entry& entry, const TimedSeries& series, const TimedSeries* baseline) {
-    ResultRow& row = entry.row;
-    const std::vector<double> times = series.times_s();
-    row.time_s_median = median(times);
-    row.time_s_min = *std::min_element(times.begin(), times.end());
-    if (series.interval.known()) {
-      row.time_s_ci_low = series.interval.low;
-      row.time_s_ci_high = series.interval.high;
+  /// What the samples amount to is worked out where those of all processes are (pool.h).
+  void record(Entry& entry, const TimedSeries& series) const {
+    entry.row.stop = to_text(series.stop);
+    int64_t number = 0;
+    for (const TimedSample& sample : series.samples) {
+      entry.samples.push_back({.point = job_.point,
+                               .variant = entry.row.variant,
+                               .process = job_.process,
+                               .round = sample.round,
+                               .sample = number++,
+                               .time_s = sample.time_s,
+                               .clock_hz = sample.clock_hz});
     }
-    row.samples = static_cast<int64_t>(times.size());
-    row.rounds = series.samples.back().round + 1;
-    if (const auto ratio = baseline ? paired_ratio(series, *baseline) : std::nullopt) {
-      row.ratio_to_baseline = ratio->median;
-      if (ratio->interval.known()) {
-        row.ratio_ci_low = ratio->interval.low;
-        row.ratio_ci_high = ratio->interval.high;
-      }
-    }
-    row.flops_per_s = *row.flops_useful / *row.time_s_median;
-    record_roof(row);
-    record_samples(entry, series);
   }
 
   /// The rounds are common to the variants, and so is what disturbed them.
@@ -279,33 +272,6 @@ class PointRun {
       entry->row.steal_fraction = steal_fraction(before, after);
       entry->row.cpu_pressure = cpu_pressure(before, after);
     }
-  }
-
-  /// The roofs are the CPU's.
-  void record_roof(ResultRow& row) const {
-    if (row.device != "cpu") return;
-    const Work work{*row.flops_useful, useful_exps(problem_), *row.bytes_min, *row.bytes_min};
-    const auto limit = limit_of(work, job_.roofs);
-    if (!limit) return;
-    row.roof_fraction = limit->time_s / *row.time_s_median;
-    row.bound = to_text(limit->bound);
-  }
-
-  void record_samples(Entry& entry, const TimedSeries& series) {
-    double clock_sum = 0;
-    int64_t clocks = 0, number = 0;
-    for (const TimedSample& sample : series.samples) {
-      entry.samples.push_back({.point = job_.point,
-                               .variant = entry.row.variant,
-                               .round = sample.round,
-                               .sample = number++,
-                               .time_s = sample.time_s,
-                               .clock_hz = sample.clock_hz});
-      if (!sample.clock_hz) continue;
-      clock_sum += *sample.clock_hz;
-      ++clocks;
-    }
-    if (clocks > 0) entry.row.clock_hz_mean = clock_sum / static_cast<double>(clocks);
   }
 
   /// A run after thousands of timed ones: nothing may have gone stale or been skipped.
@@ -322,15 +288,9 @@ class PointRun {
   }
 
   static void drop_times(Entry& entry) {
-    ResultRow& row = entry.row;
-    for (Number* number : {&row.time_s_median, &row.time_s_ci_low, &row.time_s_ci_high, &row.time_s_min,
-                           &row.ratio_to_baseline, &row.ratio_ci_low, &row.ratio_ci_high, &row.flops_per_s,
-                           &row.roof_fraction, &row.clock_hz_mean, &row.steal_fraction, &row.cpu_pressure}) {
-      number->reset();
-    }
-    row.bound.clear();
-    row.samples.reset();
-    row.rounds.reset();
+    entry.row.stop.clear();
+    entry.row.steal_fraction.reset();
+    entry.row.cpu_pressure.reset();
     entry.samples.clear();
   }
 

@@ -8,6 +8,7 @@
 #include <map>
 #include <optional>
 
+#include "harness/campaign/pool.h"
 #include "harness/campaign/supervisor.h"
 #include "harness/measure/environment.h"
 #include "harness/problem/error.h"
@@ -115,8 +116,9 @@ size_t probe_plan(const Plan& plan, const CampaignOptions& options, Rates& rates
   size_t timed = 0;
   for (const auto& [key, job] : jobs) {
     supervise(job, std::min(options.timeout_s, kTimeout_s), [&](const Outcome& outcome) {
-      rates.learn(outcome.row);
-      timed += outcome.row.status == Status::ok;
+      if (outcome.row.status != Status::ok) return;
+      rates.learn(pool(job, {outcome}, {}).row);
+      ++timed;
     });
   }
   return timed;

@@ -39,7 +39,10 @@ std::string Job::to_text() const {
                          {"threads", threads},
                          {"fill", attn::to_text(fill)},
                          {"seed", seed},
+                         {"process", process},
+                         {"processes", processes},
                          {"budget_s", budget_s},
+                         {"target", target},
                          {"memory_limit_bytes", memory_limit_bytes},
                          {"roofs", to_json(roofs)},
                          {"time_s_predicted", time_s_predicted}})
@@ -57,7 +60,10 @@ Job Job::parse(const std::string& text) {
   json.at("threads").get_to(job.threads);
   job.fill = parse_fill(json.at("fill").get<std::string>());
   json.at("seed").get_to(job.seed);
+  json.at("process").get_to(job.process);
+  json.at("processes").get_to(job.processes);
   json.at("budget_s").get_to(job.budget_s);
+  json.at("target").get_to(job.target);
   json.at("memory_limit_bytes").get_to(job.memory_limit_bytes);
   job.roofs = parse_roofs(json.at("roofs"));
   json.at("time_s_predicted").get_to(job.time_s_predicted);

@@ -29,7 +29,10 @@ struct Job {
   int threads = 1;
   Fill fill = Fill::normal;
   uint64_t seed = 0;
+  int process = 0;    ///< which of `processes`, one after another, this worker is
+  int processes = 1;  ///< among which the budget is divided
   double budget_s = 0;
+  double target = 0.02;  ///< half-width, relative, of the interval over all processes that ends the sampling
   size_t memory_limit_bytes = 0;
   RoofLimits roofs;                                ///< of `threads`
   std::map<std::string, double> time_s_predicted;  ///< of one call, by variant; where it is known

@@ -86,7 +86,7 @@ double cost_s(const PlanPoint& point, double budget_s) {
   double total_s = 0;
   bool runs = false;
   for (const Variant* variant : point.variants) {
-    const RowForecast row = forecast_row(point, *variant, budget_s, rates);
+    const RowForecast row = forecast_row(point, *variant, budget_s, 1, rates);
     total_s += row.refusal.empty() ? row.most_s : kRefused_s;
     runs |= row.refusal.empty();
   }
@@ -134,7 +134,7 @@ std::string plan_table(const Plan& plan, double budget_s, int shards) {
     const PlanPoint& point = plan.points[k];
     size_t bytes = 0;
     for (const Variant* variant : point.variants) {
-      bytes = std::max(bytes, forecast_row(point, *variant, budget_s, nominal_rates(point.threads)).bytes);
+      bytes = std::max(bytes, forecast_row(point, *variant, budget_s, 1, nominal_rates(point.threads)).bytes);
     }
     table += fmt::format("{},{},{:.3f},{}\n", point.csv(), bytes,
                          static_cast<double>(cost_ms(point, budget_s)) * 1e-3, dealt[k]);
