@@ -189,14 +189,18 @@ class CampaignRun {
   /// Learns what is known before the first point, and tells the progress how long the rest will take.
   void forecast(const CampaignFolder& folder, Progress& progress) {
     for (const ResultRow& row : read_results(folder.path + "/results.csv")) rates_->learn(row);
-    fmt::print("{}\n", learn_from(options_.rates, plan_, options_, *rates_));
+    const std::string source = learn_from(options_.rates, plan_, options_, *rates_);
+    double total_s = 0;
     for (const PlanPoint& point : plan_.points) {
       for (const Variant* variant : point.variants) {
         const RowKey key{point.id, variant->info().name};
-        if (!finished_.contains(key))
-          progress.expect(key, expected_row_s(point, *variant, options_, *rates_));
+        if (finished_.contains(key)) continue;
+        const double seconds = expected_row_s(point, *variant, options_, *rates_);
+        progress.expect(key, seconds);
+        total_s += seconds;
       }
     }
+    fmt::print("{}; ETA {}\n", source, human_time(total_s));
   }
 
   void run_point_job(const PlanPoint& point, const EnvironmentFile& environment, Progress& progress) {
