@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -81,10 +82,16 @@ class EnvironmentFile {
 
   const Roofs& roofs() const { return roofs_; }
 
-  void close() {
+  /// `variants_s`: seconds in the calls of variants; the rest of wall_s is the harness's own.
+  void close(double variants_s) {
     json& session = content_["sessions"].back();
     const HostLoad now = read_host_load();
     session["end"] = timestamp();
+    const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - start_;
+    session["wall_s"] = wall.count();
+    session["variants_s"] = variants_s;
+    fmt::print("{:.3g} s, {:.3g} % of it outside the variants\n", wall.count(),
+               100 * (1 - variants_s / wall.count()));
     session["steal_fraction"] = number_or_null(steal_fraction(load_, now));
     session["cpu_pressure"] = number_or_null(cpu_pressure(load_, now));
     write();
@@ -100,6 +107,7 @@ class EnvironmentFile {
   static json number_or_null(const std::optional<double>& value) { return value ? json(*value) : json(); }
 
   std::string path_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   HostLoad load_;
   json content_;
   Roofs roofs_;
@@ -145,7 +153,7 @@ class CampaignRun {
       throw;
     }
     progress.close();
-    environment.close();
+    environment.close(variants_s_);
     if (exit_code) fmt::print("stopped; the same command goes on from here\n");
     return exit_code;
   }
@@ -222,11 +230,12 @@ class CampaignRun {
   /// In several processes, one after another. A variant that fails in one has its row at once and no part in
   /// the next; the others have theirs when all processes have ended.
   template <class Emit>
-  void measure(Job job, const Emit& emit) const {
+  void measure(Job job, const Emit& emit) {
     std::map<std::string, std::vector<Outcome>> measured;
     for (job.process = 0; job.process < job.processes && !job.variants.empty(); ++job.process) {
       std::set<std::string> failed;
       supervise(job, options_.timeout_s, [&](const Outcome& outcome) {
+        variants_s_ += outcome.variant_s;
         if (outcome.row.status == Status::ok) {
           measured[outcome.row.variant].push_back(outcome);
         } else {
@@ -263,6 +272,7 @@ class CampaignRun {
   std::string id_;
   AppendFile results_;
   std::map<RowKey, Status> finished_;
+  double variants_s_ = 0;
   std::optional<AppendFile> samples_;
   std::optional<Rates> rates_;
 };

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <memory>
 
@@ -28,6 +29,9 @@ constexpr const char* kMemoryMethod =
 /// Longer than idle threads of any runtime spin: GNU's OpenMP up to 10 ms, TBB and ONNX Runtime less.
 constexpr double kWarmUp_s = 0.03;
 
+/// Of the oracle's work: the first process checks a variant, the others that they time the same.
+constexpr int64_t kLaterShare = 8;
+
 /// A variant at this point: its row, and what it is bound to while it may still be timed.
 struct Entry {
   int32_t index;  ///< in the job
@@ -36,8 +40,22 @@ struct Entry {
   size_t bytes = 0;  ///< predicted
   std::unique_ptr<Binding> binding;
   std::vector<SampleRow> samples;
+  double variant_s = 0;   ///< in its own calls
   bool finished = false;  ///< has a status already
   bool emitted = false;
+
+  /// One call, to its end.
+  void call(Binding& bound) {
+    const auto start = std::chrono::steady_clock::now();
+    bound.run();
+    bound.synchronize();
+    variant_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
+  double time_s(int64_t calls) {
+    const double seconds = binding->time_s(calls);
+    variant_s += seconds;
+    return seconds;
+  }
 
   void finish(Status status, std::string reason) {
     row.status = status;
@@ -85,7 +103,9 @@ class PointRun {
     board_.announce(Board::kNoVariant, Step::inputs);
     inputs_ = make_inputs(problem_, job_.fill, job_.seed);
     board_.announce(Board::kNoVariant, Step::oracle);
-    truth_ = make_truth(problem_, inputs_, {.threads = job_.threads, .seed = job_.seed});
+    TruthOptions options{.threads = job_.threads, .seed = job_.seed + static_cast<uint64_t>(job_.process)};
+    if (job_.process > 0) options.max_pairs /= kLaterShare;  // of other rows than the first process knows
+    truth_ = make_truth(problem_, inputs_, options);
     for (const std::vector<Entry*>& group : groups()) {
       run_group(group);
       emit_finished();
@@ -126,7 +146,7 @@ class PointRun {
 
   void emit_finished() {
     for (Entry& entry : entries_) {
-      if (entry.finished && !entry.emitted) emit_({entry.row, entry.samples});
+      if (entry.finished && !entry.emitted) emit_({entry.row, entry.samples, entry.variant_s});
       entry.emitted = entry.finished;
     }
   }
@@ -172,8 +192,7 @@ class PointRun {
         std::make_unique<Binding>(*entry.variant, problem_, inputs_, BindingOptions{.threads = job_.threads});
     probe.arm();
     board_.announce(entry.index, Step::check);
-    entry.binding->run();
-    entry.binding->synchronize();
+    entry.call(*entry.binding);
     const bool on_cpu = entry.variant->info().device == Device::cpu;
     if (on_cpu) entry.row.memory_process_peak_bytes = probe.growth_bytes();
     if (entry.variant->info().books_scratch) {
@@ -185,7 +204,7 @@ class PointRun {
     judge(entry, first);
     if (entry.finished || !first_process) return;
     entry.binding->poison_outputs();
-    entry.binding->run();
+    entry.call(*entry.binding);
     entry.row.deterministic = same_bits(first, entry.binding->outputs()) ? "yes" : "no";
   }
 
@@ -194,7 +213,7 @@ class PointRun {
   void check_guarded(Entry& entry) {
     board_.announce(entry.index, Step::check);
     Binding binding(*entry.variant, problem_, inputs_, {.threads = job_.threads, .guarded = true});
-    binding.run();
+    entry.call(binding);
     const std::vector<std::string> overruns = binding.overruns();
     if (!overruns.empty()) {
       return entry.finish(Status::disagrees, fmt::format("wrote beyond {}", fmt::join(overruns, ", ")));
@@ -228,7 +247,7 @@ class PointRun {
     for (Entry* entry : timed) {
       if (entry->row.variant == job_.baseline) options.baseline = cases.size();
       if (entry->variant->info().own_threads) options.warm_up_s = kWarmUp_s;
-      cases.push_back({entry->row.variant, [entry](int64_t calls) { return entry->binding->time_s(calls); }});
+      cases.push_back({entry->row.variant, [entry](int64_t calls) { return entry->time_s(calls); }});
     }
     size_t at_work = 0;
     options.announce = [&](size_t which) {
@@ -278,7 +297,7 @@ class PointRun {
   void verify(Entry& entry) {
     board_.announce(entry.index, Step::verify);
     entry.binding->poison_outputs();
-    entry.binding->run();
+    entry.call(*entry.binding);
     const Verdict verdict = compare(problem_, truth_, entry.binding->outputs());
     judge_manners(entry);
     if (entry.finished) return;

@@ -83,7 +83,7 @@ std::string Outcome::to_line() const {
     list.push_back({sample.round, sample.sample, sample.time_s, clock});
   }
   // Reasons may quote anything a variant threw: invalid UTF-8 is replaced, not fatal.
-  const nlohmann::json json = {{"row", to_csv(row)}, {"samples", list}};
+  const nlohmann::json json = {{"row", to_csv(row)}, {"samples", list}, {"variant_s", variant_s}};
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + '\n';
 }
 
@@ -93,6 +93,7 @@ Outcome Outcome::parse(std::string_view line) {
   std::string row = json.at("row").get<std::string>();
   if (!row.empty() && row.back() == '\n') row.pop_back();
   outcome.row = result_from_csv(row, "worker");
+  json.at("variant_s").get_to(outcome.variant_s);
   for (const auto& entry : json.at("samples")) {
     SampleRow& sample = outcome.samples.emplace_back();
     sample.point = outcome.row.point;

@@ -45,6 +45,7 @@ struct Job {
 struct Outcome {
   ResultRow row;
   std::vector<SampleRow> samples;
+  double variant_s = 0;  ///< seconds spent in the variant's own calls, timed or not
 
   std::string to_line() const;
   static Outcome parse(std::string_view line);
