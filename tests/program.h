@@ -89,8 +89,9 @@ inline Run run(const ScratchFolder& folder, std::vector<std::string> arguments,
 }
 
 inline std::vector<std::string> sweep(const std::string& out, std::vector<std::string> more) {
-  std::vector<std::string> words = {"sweep",    "--no-report", "--out", out,  "--threads", "1",
-                                    "--budget", "0.02",        "--d",   "32", "--h",       "2"};
+  std::vector<std::string> words = {"sweep", "--no-report", "--out",   out,   "--threads",
+                                    "1",     "--budget",    "0.02",    "--d", "32",
+                                    "--h",   "2",           "--rates", "roof"};
   words.insert(words.end(), more.begin(), more.end());
   return words;
 }

@@ -17,6 +17,7 @@ Analysis analyse(const CampaignData& campaign) {
   std::vector<Series> compared = group_series(campaign.rows, campaign.samples, {}, {Axis::density});
   compared.insert(compared.begin(), sweeps.begin(), sweeps.end());
   analysis.crossovers = find_crossovers(compared);
+  analysis.frontier = find_frontier(campaign);
   analysis.telling = telling_numbers(campaign.rows, analysis.fits, analysis.crossovers);
   return analysis;
 }
@@ -28,6 +29,7 @@ void write_tables(const Analysis& analysis, const std::string& dir) {
   replace_file(folder / "fits.csv", table_of(analysis.fits).csv());
   replace_file(folder / "slopes.csv", table_of(analysis.slopes).csv());
   replace_file(folder / "crossovers.csv", table_of(analysis.crossovers).csv());
+  replace_file(folder / "frontier.csv", table_of(analysis.frontier).csv());
 }
 
 std::vector<std::string> write_analysis(const std::string& dir) {

@@ -7,6 +7,7 @@
 #include "harness/analysis/campaign_data.h"
 #include "harness/analysis/crossover.h"
 #include "harness/analysis/fit.h"
+#include "harness/analysis/frontier.h"
 #include "harness/analysis/slopes.h"
 
 namespace attn {
@@ -15,14 +16,15 @@ struct Analysis {
   std::vector<FitRow> fits;
   std::vector<SlopeRow> slopes;
   std::vector<CrossoverRow> crossovers;
+  std::vector<FrontierRow> frontier;
   std::vector<std::string> telling;  ///< at most five sentences
 };
 
 Analysis analyse(const CampaignData& campaign);
 /// Throws UsageError where there is no campaign.
 Analysis analyse(const std::string& dir);
-/// analyse(), and writes fits.csv, slopes.csv and crossovers.csv into the folder. Returns the telling
-/// sentences.
+/// analyse(), and writes fits.csv, slopes.csv, crossovers.csv and frontier.csv into the folder. Returns the
+/// telling sentences.
 std::vector<std::string> write_analysis(const std::string& dir);
 void write_tables(const Analysis& analysis, const std::string& dir);
 

@@ -1,6 +1,5 @@
 #include "harness/analysis/analytic.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "harness/problem/error.h"
@@ -9,13 +8,6 @@
 
 namespace attn {
 namespace {
-
-const Variant* linked_variant(const std::string& name) {
-  const auto& variants = all_variants();
-  const auto found = std::find_if(variants.begin(), variants.end(),
-                                  [&](const Variant* variant) { return variant->info().name == name; });
-  return found == variants.end() ? nullptr : *found;
-}
 
 bool is_memory(Quantity quantity) {
   return quantity == Quantity::workspace || quantity == Quantity::total_memory;

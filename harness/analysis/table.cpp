@@ -88,6 +88,23 @@ void visit_fields(const CrossoverRow& row, Visit visit) {
 }
 
 template <class Visit>
+void visit_fields(const FrontierRow& row, Visit visit) {
+#define ATTN_FIELD(name) visit(#name, row.name)
+  ATTN_FIELD(variant);
+  ATTN_FIELD(setting);
+  ATTN_FIELD(device);
+  ATTN_FIELD(memory_bytes);
+  ATTN_FIELD(is_limit);
+  ATTN_FIELD(largest_n);
+  ATTN_FIELD(limited_by);
+  ATTN_FIELD(bytes);
+  ATTN_FIELD(time_s_predicted);
+  ATTN_FIELD(largest_n_checked);
+  ATTN_FIELD(largest_n_measured);
+#undef ATTN_FIELD
+}
+
+template <class Visit>
 void visit_fields(const ComparedRow& row, Visit visit) {
 #define ATTN_FIELD(name) visit(#name, row.name)
   ATTN_FIELD(variant);
@@ -174,5 +191,6 @@ Table table_of(const std::vector<FitRow>& rows) { return make_table(rows); }
 Table table_of(const std::vector<SlopeRow>& rows) { return make_table(rows); }
 Table table_of(const std::vector<ComparedRow>& rows) { return make_table(rows); }
 Table table_of(const std::vector<CrossoverRow>& rows) { return make_table(rows); }
+Table table_of(const std::vector<FrontierRow>& rows) { return make_table(rows); }
 
 }  // namespace attn
