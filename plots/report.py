@@ -16,7 +16,8 @@ import pandas as pd
 
 from common import Campaign, save, set_style
 
-SCRIPTS = ["time_vs_n", "crossover_map", "crossover_grid", "memory_vs_n", "time_vs_d", "time_vs_h", "flops", "error_vs_n", "agreement"]
+SCRIPTS = ["time_vs_n", "crossover_map", "crossover_grid", "memory_vs_n", "time_vs_d", "time_vs_h", "flops", "error_vs_n", "agreement",
+           "heads", "complexity"]
 RESULT_COLUMNS = ["variant", "status", "mask", "position", "pass", "seq_q", "seq_kv", "heads_q", "d_head", "time_s_median", "time_s_ci_low", "time_s_ci_high", "samples",
                   "ratio_to_baseline", "flops_per_s", "roof_fraction", "bound", "memory_operands_bytes",
                   "memory_workspace_peak_bytes", "memory_process_peak_bytes", "error_rel_l2", "error_bound", "threads",
