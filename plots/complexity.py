@@ -24,7 +24,7 @@ WIDTH_AXES = {"d": ("d_model", "layer width D = h·d, h held"), "h_fixed_head": 
               "d_o": ("d_model", "width d$_o$, h and d held")}
 BAND, LINE_2D = "#009E73", (0, (4, 2))
 MOST_COLUMNS = 3
-ROW_IN, TITLE_ROOM_IN, LEFT_IN, BOTTOM_IN = 1.75, 0.36, 0.6, 0.86
+ROW_IN, TITLE_LINE_IN, LEFT_IN, BOTTOM_IN = 1.75, 0.16, 0.6, 0.86
 
 
 def without(text, names):
@@ -115,10 +115,11 @@ def draw_panel(axes, rows, terms, axis, setting, x_column, fit_column):
 def figure_of(panels, columns, terms, crossings):
     """panels: [(axis, setting, rows, x column, column of the fit's x, label of x)], filled row by row."""
     rows = -(-len(panels) // columns)
-    height = rows * (ROW_IN + TITLE_ROOM_IN + 0.34) + BOTTOM_IN - 0.3
+    title_in = TITLE_LINE_IN * (2 if crossings else 1) + 0.06
+    height = rows * (ROW_IN + title_in + 0.34) + BOTTOM_IN - 0.34
     figure, grid = plt.subplots(rows, columns, figsize=(PAGE_IN, height), squeeze=False)
-    figure.subplots_adjust(left=LEFT_IN / PAGE_IN, right=1 - 0.08 / PAGE_IN, top=1 - TITLE_ROOM_IN / height,
-                           bottom=BOTTOM_IN / height, hspace=(TITLE_ROOM_IN + 0.34) / ROW_IN, wspace=0.24)
+    figure.subplots_adjust(left=LEFT_IN / PAGE_IN, right=1 - 0.08 / PAGE_IN, top=1 - title_in / height,
+                           bottom=BOTTOM_IN / height, hspace=(title_in + 0.34) / ROW_IN, wspace=0.24)
     flat = list(grid.flat)
     for unused in flat[len(panels):]:
         unused.set_visible(False)
