@@ -11,8 +11,8 @@ from panels import label_ends, log_y, plain_number, power_of_two_ticks
 
 TITLE = "A layer term by term"
 CAPTION = ("Time of the core alone and of the projections, which is the time of the whole layer less that of the core "
-           "(medians; bars: 95 % intervals). Numbers at the curves are fitted exponents, thin grey lines the growth of "
-           "theory through the last fitted point. Hollow: left out of the fit, the core takes most of the layer there. "
+           "(medians; bars: 95 % intervals, cut below at 40 % of the time). Numbers at the curves are fitted exponents, thin grey lines the growth of "
+           "theory through the middle of the fitted points. Hollow: left out of the fit, for the reasons in terms.csv. "
            "Over n, the band is the 95 % interval of the n where both take equally long, the dashed line where they "
            "have equally many FLOPs, n = 2D without a mask; the two differ as the rates do at which the terms run "
            "(crossing at the rates: theory_crossing_at_rates in terms.csv). Over the widths n is held: d with the heads "
@@ -50,7 +50,7 @@ def layers_of(campaign):
     blocks["projections_half_s"] = np.hypot(half["core"], half["block"])
     blocks["setting_d_o"] = [without(problem, {"dm"}) + setting[setting.rindex(",threads="):]
                              for problem, setting in zip(blocks.problem, blocks.setting_n)]
-    return blocks[blocks.projections_s > 0]
+    return blocks
 
 
 def term_row(terms, variant, term, axis, setting):
@@ -61,21 +61,29 @@ def term_row(terms, variant, term, axis, setting):
     return None if found.empty else found.iloc[0]
 
 
+def left_out(fit, values):
+    """Which x the fit did not use: outside its range, or named in why_excluded."""
+    named = str(fit.why_excluded).split("; ") if isinstance(fit.get("why_excluded"), str) else []
+    named = [float(reason.split(":")[0]) for reason in named]
+    return (values < fit["from"]) | (values > fit["to"]) | np.isin(values, named)
+
+
 def draw_term(axes, term, rows, x_column, axis_x, fit):
     """Curve, hollow points outside the fit, theory's slope; returns the label at its end."""
+    rows = rows[rows[term + "_s"] > 0]  # noise may leave the projections nothing
+    if rows.empty:
+        return []
     x, y = rows[x_column].to_numpy(float), rows[term + "_s"].to_numpy(float) * 1e3
-    errors = np.minimum(rows[term + "_half_s"].to_numpy(float) * 1e3, 0.99 * y)
+    half = rows[term + "_half_s"].to_numpy(float) * 1e3
     style = TERMS[term]
-    axes.errorbar(x, y, yerr=errors, capsize=1.5, elinewidth=0.7, **style)
+    axes.errorbar(x, y, yerr=[np.minimum(half, 0.6 * y), half], capsize=1.5, elinewidth=0.7, **style)
     if fit is None or fit.exponent != fit.exponent:
         return []
-    values = rows[axis_x].to_numpy(float)
-    outside = (values < fit["from"]) | (values > fit["to"])
+    outside = left_out(fit, rows[axis_x].to_numpy(float))
     axes.plot(x[outside], y[outside], linestyle="none", marker=style["marker"], color=style["color"],
               markerfacecolor="white", zorder=5)
-    last = np.flatnonzero(~outside)[-1]
-    axes.plot(x, y[last] * (x / x[last]) ** fit.analytic_exponent, color=GREY, linewidth=0.7, linestyle=(0, (1, 1.5)),
-              zorder=1)
+    level = np.exp(np.mean(np.log(y[~outside] / x[~outside] ** fit.analytic_exponent)))
+    axes.plot(x, level * x**fit.analytic_exponent, color=GREY, linewidth=0.7, linestyle=(0, (1, 1.5)), zorder=1)
     return [(x[-1], y[-1], f"{fit.exponent:.2f}", style["color"])]
 
 
@@ -125,7 +133,7 @@ def figure_of(panels, columns, terms, crossings):
         unused.set_visible(False)
     for axes, (axis, setting, own, x_column, fit_column, label) in zip(flat, panels):
         title, labels = draw_panel(axes, own, terms, axis, setting, x_column, fit_column)
-        axes.set_title(title, pad=3)
+        axes.set_title(title, pad=3, fontsize=6.5 if "\n" in title else None)
         axes.set_xlabel(label, labelpad=1)
         left, right = axes.get_xlim()
         axes.set_xlim(left, right * (right / left) ** 0.12)

@@ -134,14 +134,15 @@ def heads_figure(campaign, pair):
 
 
 def draw(campaign):
-    figures = []
+    """A figure for each of the first two masks."""
+    figures, masks = [], set()
     for pair in pair_settings(campaign):
         mask = fields_of(pair[0])["mask"]
+        if mask in masks or len(masks) == 2:
+            continue
+        masks.add(mask)
         name = "heads" if not figures else "heads_" + "".join(c if c.isalnum() else "_" for c in mask)
-        if name not in dict(figures):
-            figures.append((name, heads_figure(campaign, pair)))
-        if len(figures) == 2:
-            break
+        figures.append((name, heads_figure(campaign, pair)))
     return figures
 
 

@@ -6,6 +6,7 @@
 
 #include <cmath>
 
+#include "harness/analysis/interval.h"
 #include "harness/analysis/layers.h"
 #include "harness/problem/problem.h"
 #include "harness/run/theory.h"

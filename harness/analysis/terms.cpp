@@ -146,13 +146,29 @@ double log_ratio(double core_s, double block_s) {
   return std::log(core_s / std::max(block_s - core_s, 1e-3 * block_s));
 }
 
-Interval crossing_interval(const std::vector<Layer>& layers, const std::vector<double>& n) {
+/// Scatter of the ratios' logarithms around a line in ln n, over the points that say something of both terms;
+/// 0 where they are too few to tell.
+double scatter_of(const std::vector<double>& n, const std::vector<double>& log_ratios) {
+  std::vector<double> x, ratios;
+  for (size_t i = 0; i < n.size(); ++i) {
+    if (log_ratios[i] > std::log(kLargestCoreShare / (1 - kLargestCoreShare))) continue;
+    x.push_back(n[i]);
+    ratios.push_back(std::exp(log_ratios[i]));
+  }
+  if (x.size() < 4) return 0;
+  const auto points = static_cast<double>(x.size());
+  return fit_power(x, ratios).residual_rms * std::sqrt(points / (points - 2));
+}
+
+Interval crossing_interval(const std::vector<Layer>& layers, const std::vector<double>& n, double scatter) {
   std::mt19937_64 random(kBootstrapSeed);
+  std::normal_distribution<double> between_processes(0, 1);
   std::vector<double> found, ratios(n.size());
   for (int k = 0; k < kResamples; ++k) {
     for (size_t i = 0; i < n.size(); ++i) {
       const double core_s = resampled_time_s(layers[i].core, random);
-      ratios[i] = log_ratio(core_s, resampled_time_s(layers[i].block, random));
+      ratios[i] =
+          log_ratio(core_s, resampled_time_s(layers[i].block, random)) + scatter * between_processes(random);
     }
     found.push_back(last_crossing(n, ratios).x);
   }
@@ -191,7 +207,7 @@ TermRow crossing_of(const std::vector<Layer>& layers) {
   row.verdict = "not within range";
   if (!within_range(crossing)) return row;
   row.crossing = crossing;
-  const Interval interval = crossing_interval(layers, n);
+  const Interval interval = crossing_interval(layers, n, scatter_of(n, measured));
   if (within_range(interval.low)) row.crossing_ci_low = interval.low;
   if (within_range(interval.high)) row.crossing_ci_high = interval.high;
   row.verdict = "uncertain";

@@ -9,11 +9,11 @@
 // Rows of term `core` and `projections`: the exponent along one axis, n, d, h_fixed_head or d_o; and along
 // the whole product, `h n^2 d` or `n d d_o`, over all shapes of the campaign, where theory says 1.
 //
-// Rows of term `crossing`: the n where both take equally long, interpolated linearly in logarithms, with the
-// percentile interval over resamples of all raw samples. As for crossovers, it does not hold the differences
-// between processes. theory_crossing is where their useful FLOPs are equal, n = 2D for self-attention of
-// width D without a mask; theory_crossing_at_rates the same at the rates measured, the medians over the
-// points of the two fits.
+// Rows of term `crossing`: the n where both take equally long, interpolated linearly in logarithms. Its
+// interval is the percentile interval over resamples of all raw samples, each ratio moved by the scatter of
+// the measured ones around a power of n: so it holds the differences between processes. theory_crossing is
+// where their useful FLOPs are equal, n = 2D for self-attention of width D without a mask;
+// theory_crossing_at_rates the same at the rates measured, the medians over the points of the two fits.
 
 #include <string>
 #include <vector>
