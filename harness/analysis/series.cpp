@@ -128,7 +128,10 @@ double Samples::resampled_median(std::mt19937_64& random) const {
 
 SampleIndex index_samples(const std::vector<SampleRow>& rows) {
   SampleIndex index;
-  for (const SampleRow& row : rows) index[{row.point, row.variant}].add(row.round, row.time_s);
+  constexpr int64_t kRoundsOfProcess = int64_t{1} << 32;  // round 5 of two processes are two rounds
+  for (const SampleRow& row : rows) {
+    index[{row.point, row.variant}].add(row.process * kRoundsOfProcess + row.round, row.time_s);
+  }
   return index;
 }
 
