@@ -9,8 +9,8 @@
 namespace attn {
 
 Analysis analyse(const CampaignData& campaign) {
-  const std::vector<Series> sweeps =
-      group_series(campaign.rows, campaign.samples, memory_levels(campaign.environment));
+  const LevelsByThreads levels = memory_levels(campaign.environment);
+  const std::vector<Series> sweeps = group_series(campaign.rows, campaign.samples, levels);
   Analysis analysis;
   analysis.fits = fit_all(sweeps);
   analysis.slopes = all_slopes(sweeps);
@@ -18,6 +18,7 @@ Analysis analyse(const CampaignData& campaign) {
   compared.insert(compared.begin(), sweeps.begin(), sweeps.end());
   analysis.crossovers = find_crossovers(compared);
   analysis.frontier = find_frontier(campaign);
+  analysis.terms = find_terms(campaign.rows, campaign.samples, levels);
   analysis.telling = telling_numbers(campaign.rows, analysis.fits, analysis.crossovers);
   return analysis;
 }
@@ -30,6 +31,7 @@ void write_tables(const Analysis& analysis, const std::string& dir) {
   replace_file(folder / "slopes.csv", table_of(analysis.slopes).csv());
   replace_file(folder / "crossovers.csv", table_of(analysis.crossovers).csv());
   replace_file(folder / "frontier.csv", table_of(analysis.frontier).csv());
+  if (!analysis.terms.empty()) replace_file(folder / "terms.csv", table_of(analysis.terms).csv());
 }
 
 std::vector<std::string> write_analysis(const std::string& dir) {

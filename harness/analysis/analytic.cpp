@@ -148,6 +148,9 @@ Problem scaled(const ResultRow& row, Axis axis, int64_t factor) {
       break;
     case Axis::density:
       throw UsageError("a mask has no multiple");
+    case Axis::d_o:
+      p.model_dim = p.model_width() * factor;
+      break;
   }
   const bool width_follows = axis == Axis::d || axis == Axis::h_fixed_head;
   if (width_follows && p.model_dim == row.heads_q * row.d_head) p.model_dim = p.heads_q * p.head_dim;

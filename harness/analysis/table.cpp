@@ -122,6 +122,36 @@ void visit_fields(const ComparedRow& row, Visit visit) {
 #undef ATTN_FIELD
 }
 
+template <class Visit>
+void visit_fields(const TermRow& row, Visit visit) {
+#define ATTN_FIELD(name) visit(#name, row.name)
+  ATTN_FIELD(variant);
+  ATTN_FIELD(term);
+  ATTN_FIELD(axis);
+  ATTN_FIELD(d_model);
+  ATTN_FIELD(threads);
+  ATTN_FIELD(points);
+  ATTN_FIELD(excluded);
+  ATTN_FIELD(why_excluded);
+  ATTN_FIELD(from);
+  ATTN_FIELD(to);
+  ATTN_FIELD(model);
+  ATTN_FIELD(exponent);
+  ATTN_FIELD(exponent_ci_low);
+  ATTN_FIELD(exponent_ci_high);
+  ATTN_FIELD(analytic_exponent);
+  ATTN_FIELD(residual_rms);
+  ATTN_FIELD(flops_per_s);
+  ATTN_FIELD(crossing);
+  ATTN_FIELD(crossing_ci_low);
+  ATTN_FIELD(crossing_ci_high);
+  ATTN_FIELD(theory_crossing);
+  ATTN_FIELD(theory_crossing_at_rates);
+  ATTN_FIELD(verdict);
+  ATTN_FIELD(setting);
+#undef ATTN_FIELD
+}
+
 template <class Row>
 Table make_table(const std::vector<Row>& rows) {
   Table table;
@@ -192,5 +222,6 @@ Table table_of(const std::vector<SlopeRow>& rows) { return make_table(rows); }
 Table table_of(const std::vector<ComparedRow>& rows) { return make_table(rows); }
 Table table_of(const std::vector<CrossoverRow>& rows) { return make_table(rows); }
 Table table_of(const std::vector<FrontierRow>& rows) { return make_table(rows); }
+Table table_of(const std::vector<TermRow>& rows) { return make_table(rows); }
 
 }  // namespace attn

@@ -9,6 +9,7 @@
 #include "harness/analysis/fit.h"
 #include "harness/analysis/frontier.h"
 #include "harness/analysis/slopes.h"
+#include "harness/analysis/terms.h"
 
 namespace attn {
 
@@ -27,5 +28,6 @@ Table table_of(const std::vector<SlopeRow>& rows);
 Table table_of(const std::vector<ComparedRow>& rows);
 Table table_of(const std::vector<CrossoverRow>& rows);
 Table table_of(const std::vector<FrontierRow>& rows);
+Table table_of(const std::vector<TermRow>& rows);
 
 }  // namespace attn

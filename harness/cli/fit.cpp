@@ -40,11 +40,20 @@ void print_frontier(const Analysis& analysis) {
                                               "setting"}));
 }
 
+void print_terms(const Analysis& analysis) {
+  if (analysis.terms.empty()) return;
+  fmt::print("\n{}", table_of(analysis.terms)
+                         .text({"variant", "term", "axis", "d_model", "exponent", "exponent_ci_low",
+                                "exponent_ci_high", "analytic_exponent", "crossing", "crossing_ci_low",
+                                "crossing_ci_high", "theory_crossing", "theory_crossing_at_rates", "verdict",
+                                "points", "from", "to"}));
+}
+
 void add_fit(CLI::App& app, int&) {
-  CLI::App* command = app.add_subcommand(
-      "fit",
-      "Fits exponents in n, d and h, finds crossovers; writes fits.csv, slopes.csv, crossovers.csv and "
-      "frontier.csv.");
+  CLI::App* command = app.add_subcommand("fit",
+                                         "Fits exponents in n, d and h, finds crossovers; writes fits.csv, "
+                                         "slopes.csv, crossovers.csv, frontier.csv, "
+                                         "and terms.csv where blocks were measured beside their cores.");
   static std::string dir;
   command->add_option("dir", dir, "Folder of a campaign.")->required()->type_name("DIR");
   command->callback([] {
@@ -53,6 +62,7 @@ void add_fit(CLI::App& app, int&) {
     print_fits(analysis);
     print_crossovers(analysis);
     print_frontier(analysis);
+    print_terms(analysis);
     if (!analysis.telling.empty()) fmt::print("\n");
     for (const std::string& sentence : analysis.telling) fmt::print("- {}\n", sentence);
   });
