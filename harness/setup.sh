@@ -6,7 +6,7 @@ kBuildPackages=(g++ cmake ninja-build pkg-config libbenchmark-dev libeigen3-dev 
 # The other BLAS that CMake can be asked for.
 [[ ${ATTNBENCH_CMAKE_ARGS-} == *ATTN_BLAS=blis* ]] && kBuildPackages+=(libblis-openmp-dev)
 kReportPackages=(python3 python3-numpy python3-matplotlib python3-pandas python3-scipy python3-jinja2)
-kTestPackages=(catch2 python3-pytest)
+kTestPackages=(catch2 python3-pytest chromium)
 kClusterPackages=(slurm-wlm munge)
 kStylePackages=(clang-format-14)
 kClangPackages=(clang-14 libclang-rt-14-dev libomp-14-dev)

@@ -72,6 +72,11 @@ def read_table(path):
         return pd.DataFrame()
 
 
+def read_json(path):
+    """A JSON object, or an empty one where the file is missing."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
 class Campaign:
     def __init__(self, folder):
         self.folder = Path(folder)
@@ -80,8 +85,8 @@ class Campaign:
         self.results = read_table(self.folder / "results.csv")
         self.fits = read_table(self.folder / "fits.csv")
         self.crossovers = read_table(self.folder / "crossovers.csv")
-        environment = self.folder / "environment.json"
-        self.environment = json.loads(environment.read_text()) if environment.is_file() else {}
+        self.environment = read_json(self.folder / "environment.json")
+        self.config = read_json(self.folder / "campaign.json")
         for axis in AXES:
             self.results["setting_" + axis] = [setting_of(row, axis) for row in self.results.itertuples()]
         self.variants = sorted(self.results["variant"].dropna().unique()) if len(self.results) else []

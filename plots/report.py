@@ -1,34 +1,40 @@
 """All figures of a campaign and its report.html: python3 plots/report.py DIR.
 
-The report is one file: figures, styles and the few lines of script that sort tables are inside it.
+The report is one file: figures, styles and the script that sorts and filters tables are inside it.
 """
 
 import base64
 import importlib
-import math
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import jinja2
-import pandas as pd
 
-from common import Campaign, save, set_style
+import provenance
+import summary
+import threats
+from common import FORMATS, Campaign, read_table, save, set_style
+from finding import Data
+from tables import build, read_text
 
 SCRIPTS = ["time_vs_n", "crossover_map", "crossover_grid", "memory_vs_n", "time_vs_d", "time_vs_h", "flops", "error_vs_n", "agreement"]
-RESULT_COLUMNS = ["variant", "status", "mask", "position", "pass", "seq_q", "seq_kv", "heads_q", "d_head", "time_s_median", "time_s_ci_low", "time_s_ci_high", "samples",
-                  "ratio_to_baseline", "flops_per_s", "roof_fraction", "bound", "memory_operands_bytes",
-                  "memory_workspace_peak_bytes", "memory_process_peak_bytes", "error_rel_l2", "error_bound", "threads",
-                  "problem"]
-FIT_COLUMNS = ["axis", "quantity", "variant", "exponent", "exponent_ci_low", "exponent_ci_high", "analytic_exponent",
-               "analytic_exponent_fitted_range", "verdict", "points", "from", "to", "model", "offset", "coefficient", "unit",
-               "loglog_exponent", "held_out_x", "held_out_error_fitted", "held_out_error_declared", "held_out_better",
-               "residual_rms", "excluded", "why_excluded", "knees", "setting"]
-CROSSOVER_COLUMNS = ["quantity", "axis", "variant_a", "variant_b", "verdict", "crossover", "crossover_ci_low",
-                     "crossover_ci_high", "theory_crossover", "theory", "ratio_at_to", "crossings", "points", "from", "to",
-                     "setting"]
+RESULT_COLUMNS = ["variant", "status", "mask", "position", "pass", "dtype", "seq_q", "heads_q", "d_head", "threads",
+                  "time_s_median", "samples", "stop", "ratio_to_baseline", "roof_fraction", "bound",
+                  "memory_workspace_peak_bytes", "error_bound", "machine"]
 FAILURE_COLUMNS = ["variant", "status", "reason", "problem", "threads", "repro"]
+FIT_COLUMNS = ["variant", "axis", "quantity", "setting", "exponent", "analytic_exponent_fitted_range", "verdict", "points",
+               "from", "to", "model", "excluded", "knees"]
+CROSSOVER_COLUMNS = ["quantity", "axis", "setting", "variant_a", "variant_b", "verdict", "crossover", "theory_crossover",
+                     "ratio_at_to", "points", "from", "to"]
+SLOPE_COLUMNS = ["variant", "axis", "quantity", "setting", "from", "to", "exponent", "declared_exponent", "fitted"]
+# File, title, columns shown at first (all where None), note.
+FILES = [("fits", "Exponents", FIT_COLUMNS, "Fitted: offset + coefficient · x^exponent, with the 95 % interval of the exponent."),
+         ("crossovers", "Crossovers", CROSSOVER_COLUMNS,
+          "From which n, or density of a mask, one variant is below the other."),
+         ("frontier", "Largest feasible problems", None, ""), ("terms", "Cost term by term", None, ""),
+         ("slopes", "Local exponents between neighbours", SLOPE_COLUMNS, "")]
 
 
 def draw_figures(campaign):
@@ -50,49 +56,70 @@ def draw_figures(campaign):
     return drawn, absent
 
 
-def cell(value):
-    """(what is shown, what is sorted by)."""
-    if value is None or isinstance(value, float) and math.isnan(value):
-        return "", ""
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1e15 and value != int(value) else f"{value:.6g}", repr(value)
-    return str(value), str(value)
+def time_first(frame):
+    """Rows by quantity, as the overview lists them."""
+    order = list(summary.QUANTITIES)
+    if "quantity" not in frame or not frame.quantity.isin(order).all():
+        return frame
+    return frame.sort_values("quantity", key=lambda names: names.map(order.index), kind="stable")
 
 
-def table(frame, columns=None):
-    """Columns and rows for the template; columns that the file lacks are left out."""
-    if frame.empty:
-        return None
-    columns = [column for column in (columns or frame.columns) if column in frame.columns]
-    return {"columns": columns, "rows": [[cell(value) for value in row] for row in frame[columns].itertuples(index=False)]}
+def tables_of(folder, results):
+    """The tables of the page by key; those without rows are left out."""
+    tables = [build(name, title, time_first(read_text(folder / f"{name}.csv")), columns, note)
+              for name, title, columns, note in FILES]
+    texts = read_text(folder / "results.csv")
+    tables.insert(0, build("results", "Results", texts, RESULT_COLUMNS))
+    note = "Ratio of what was forecast before a point ran to what was measured: median and quartiles over the rows of a variant."
+    tables.append(build("predictions", "Predicted against measured", summary.predictions(results), note=note))
+    return {table.key: table for table in tables if table}
 
 
-def flat(value, prefix=""):
-    """Nested JSON as (name, text) lines."""
-    if isinstance(value, dict):
-        return [line for key, inner in value.items() for line in flat(inner, f"{prefix}.{key}" if prefix else key)]
-    if isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
-        return [line for index, inner in enumerate(value) for line in flat(inner, f"{prefix}[{index}]")]
-    if isinstance(value, list):
-        return [(prefix, ", ".join(str(inner) for inner in value))]
-    return [(prefix, "unknown" if value is None else str(value))]
+def failures_of(folder):
+    """(table of the rows that were tried and have no time; table of the refused rows, [(variant, reason, count)])."""
+    texts = read_text(folder / "results.csv")
+    refused = texts[texts.status == "unsupported"]
+    failed = texts[~texts.status.isin(["ok", "unsupported"])]
+    groups = refused.groupby(["variant", "reason"], sort=False).size()
+    return (build("failures", "Rows without a result", failed[FAILURE_COLUMNS], FAILURE_COLUMNS),
+            build("unsupported", "Unsupported", refused[FAILURE_COLUMNS], FAILURE_COLUMNS),
+            [(variant, reason, count) for (variant, reason), count in groups.items()])
+
+
+def unbroken(text):
+    """"n = 8" and "5 %" on one line."""
+    return text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}").replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def within(name):
+    """A title within a sentence: "Few samples", but not "CPU pressure", without its capital."""
+    return name if name[1:2].isupper() else name[:1].lower() + name[1:]
+
+
+def render(campaign, figures, absent):
+    here = Path(__file__).parent
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(here), autoescape=True, trim_blocks=True,
+                                     lstrip_blocks=True)
+    environment.filters.update(unbroken=unbroken, within=within)
+    failed, refused, refusals = failures_of(campaign.folder)
+    data = Data(campaign.results, read_table(campaign.folder / "samples.csv"), campaign.fits, campaign.environment)
+    return environment.get_template("report.html.j2").render(
+        title=campaign.folder.resolve().name, description=summary.description(campaign.environment),
+        question=summary.question(campaign), numbers=summary.telling_numbers(campaign), growth=summary.growth_table(campaign),
+        verdicts=summary.verdict_counts(campaign), machines=provenance.machines(campaign.environment),
+        environment=provenance.flat(campaign.environment), method=provenance.method(campaign), figures=figures,
+        formats=FORMATS, absent=absent, tables=tables_of(campaign.folder, campaign.results), failed=failed, refused=refused,
+        refusals=refusals, threats=threats.judge(data), commands=provenance.commands(campaign.environment),
+        build=campaign.environment.get("build") or {}, style=(here / "report.css").read_text(encoding="utf-8"),
+        script=(here / "report.js").read_text(encoding="utf-8"))
 
 
 def write_report(folder):
     set_style()
     campaign = Campaign(folder)
     figures, absent = draw_figures(campaign)
-    results = campaign.results
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
-                                     trim_blocks=True, lstrip_blocks=True)
-    html = environment.get_template("report.html.j2").render(
-        title=campaign.folder.resolve().name, figures=figures, absent=absent,
-        counts=results.status.value_counts().sort_index().items(), rows=len(results),
-        variants=campaign.variants, environment=flat(campaign.environment),
-        fits=table(campaign.fits, FIT_COLUMNS), crossovers=table(campaign.crossovers, CROSSOVER_COLUMNS),
-        failures=table(results[results.status != "ok"], FAILURE_COLUMNS), results=table(results, RESULT_COLUMNS))
     path = campaign.folder / "report.html"
-    path.write_text(html, encoding="utf-8")
+    path.write_text(render(campaign, figures, absent), encoding="utf-8")
     return path, len(figures), absent
 
 

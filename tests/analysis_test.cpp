@@ -42,7 +42,7 @@ Samples noisy_samples(double time_s, double relative_noise, std::mt19937_64& ran
   std::normal_distribution<double> noise(0, relative_noise);
   Samples samples;
   for (int round = 0; round < 8; ++round) {
-    for (int k = 0; k < 3; ++k) samples.add(round, time_s * std::exp(noise(random)));
+    for (int k = 0; k < 3; ++k) samples.add(0, round, time_s * std::exp(noise(random)));
   }
   return samples;
 }

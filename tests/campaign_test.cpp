@@ -226,14 +226,17 @@ TEST_CASE("job and outcome survive the wire") {
           .variants = {"a", "b"},
           .threads = 3,
           .seed = 7,
+          .process = 1,
+          .processes = 2,
           .budget_s = 0.1,
+          .target = 0.01,
           .roofs = {1e11, 5e9, {{65536, 4e11}, {0.1, 1.0 / 3}}}};
   CHECK(Job::parse(job.to_text()).to_text() == job.to_text());
   CHECK(Job::parse(job.to_text()).roofs.levels.at(1).read_bytes_per_s == 1.0 / 3);
   Outcome outcome;
   outcome.row.variant = "a\"b";
   outcome.row.reason = "bytes \xff that are no text";
-  outcome.samples = {{"", "a\"b", 3, 4, 0.1, std::nullopt}};
+  outcome.samples = {{.variant = "a\"b", .round = 3, .sample = 4, .time_s = 0.1}};
   const std::string line = outcome.to_line();
   CHECK(line.find('\n') == line.size() - 1);
   const Outcome back = Outcome::parse(line);

@@ -30,7 +30,7 @@ CampaignData campaign(uint64_t seed, double (*factor)(int k)) {
       row.status = Status::ok;
       const double truth = 1e-4 * (1 << k) * (row.variant == "a/cpu" ? factor(k) : 1);
       Samples samples;
-      for (int round = 0; round < 20; ++round) samples.add(round, truth * std::exp(noise(random)));
+      for (int round = 0; round < 20; ++round) samples.add(0, round, truth * std::exp(noise(random)));
       row.time_s_median = median(samples.all());
       row.samples = 20;
       data.samples[{row.point, row.variant}] = samples;

@@ -1,5 +1,6 @@
 """The figure scripts and the report on a small synthetic campaign (tests/data/synthetic_campaign.py)."""
 
+import json
 import os
 import re
 import shutil
@@ -97,73 +98,144 @@ def test_labels_do_not_overlap(reported):
 
 
 class Report(HTMLParser):
-    """Tables as lists of rows of (key, text), and every attribute that could load something."""
+    """Sortable tables by name: column names, and rows of exact texts; and every attribute that could load something."""
 
     def __init__(self, html):
         super().__init__()
-        self.tables, self.links, self.cell, self.buttons = [], [], None, 0
+        self.tables, self.links, self.rows, self.exact, self.shown = {}, [], None, None, ""
         self.feed(html)
 
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
-        self.links += [attributes[name] for name in ("src", "href", "data") if name in attributes]
-        self.buttons += tag == "button"
+        self.links += [attributes[name] for name in ("src", "href", "data") if attributes.get(name)]
         if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self.cell = [attributes.get("data-key"), ""]
-            self.tables[-1][-1].append(self.cell)
+            name = attributes.get("data-name")
+            self.rows = self.tables.setdefault(name, []) if name else None
+        elif tag == "tr" and self.rows is not None:
+            self.rows.append([])
+            self.more = json.loads(attributes.get("data-more", "[]"))
+        elif tag == "th" and self.rows is not None:
+            self.rows[-1].append(attributes["data-column"])
+        elif tag == "td":
+            self.exact, self.shown = attributes.get("title"), ""
 
     def handle_data(self, data):
-        if self.cell is not None:
-            self.cell[1] += data
+        self.shown += data
 
     def handle_endtag(self, tag):
-        if tag in ("td", "th"):
-            self.cell = None
+        if tag == "td" and self.rows is not None:
+            self.rows[-1].append(self.shown.strip() if self.exact is None else self.exact)
+        elif tag == "tr" and self.rows is not None:
+            self.rows[-1] += self.more
+        elif tag == "table":
+            self.rows = None
+
+    def frame(self, name):
+        header, *rows = self.tables[name]
+        return pd.DataFrame(rows, columns=header)
 
 
 def test_report_is_self_contained(reported):
     html = (reported / "report.html").read_text()
     links = Report(html).links
     assert len([link for link in links if link.startswith("data:image/svg+xml;base64,")]) >= len(SCRIPTS)
-    assert all(link.startswith(("#", "data:")) for link in links)
+    assert all(link.startswith(("#", "data:", "figures/")) for link in links)
     assert not re.search(r"https?://|url\(|@import", html)
 
 
 def test_report_shows_all_rows(reported):
-    results = pd.read_csv(reported / "results.csv")
+    """Every field of every row, exactly as in the files."""
     report = Report((reported / "report.html").read_text())
-    by_header = {tuple(text for _, text in rows[0]): rows[1:] for rows in report.tables if rows[0][0][0] is None}
-    failures = next(rows for header, rows in by_header.items() if "reason" in header)
-    assert len(failures) == (results.status != "ok").sum() > 0
-    assert {"timed_out", "out_of_memory", "unsupported", "disagrees"} <= {row[1][1] for row in failures}
-    full = next(rows for header, rows in by_header.items() if "error_bound" in header)
-    assert len(full) == len(results)
-    fits = next(rows for header, rows in by_header.items() if "analytic_exponent" in header)
-    assert len(fits) == len(pd.read_csv(reported / "fits.csv"))
-    for header, rows in by_header.items():
-        assert all(len(row) == len(header) for row in rows)
-    assert report.buttons >= sum(len(header) for header in by_header if "setting" in header or "problem" in header)
+    for name in ("results", "fits", "crossovers"):
+        original = pd.read_csv(reported / f"{name}.csv", dtype=str, keep_default_na=False)
+        table = report.frame(f"{reported.name}-{name}")[list(original.columns)]
+        assert sorted(map(tuple, table.values)) == sorted(map(tuple, original.values))
+    refused, failed = (report.frame(f"{reported.name}-{name}") for name in ("unsupported", "failures"))
+    assert set(refused.status) == {"unsupported"} and set(failed.status) == {"timed_out", "out_of_memory", "disagrees"}
+    assert len(refused) + len(failed) == (pd.read_csv(reported / "results.csv").status != "ok").sum()
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="sorting needs a browser")
-def test_tables_sort(reported, tmp_path):
-    html = (reported / "report.html").read_text()
-    click = """<script>{ const head = [...document.querySelectorAll("#results ~ .scroll th")]
-      .find(th => th.textContent === "time_s_median"); head.firstChild.click(); head.firstChild.click(); }</script>"""
-    page = tmp_path / "clicked.html"
-    page.write_text(html.replace("</body>", click + "</body>"))
-    dom = subprocess.run(["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile",
-                          "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120).stdout
-    table = next(rows for rows in Report(dom).tables if "error_bound" in [text for _, text in rows[0]])
-    column = [text for _, text in table[0]].index("time_s_median")
-    keys = [row[column][0] for row in table[1:]]
-    times = [float(key) for key in keys if key]
-    assert times == sorted(times, reverse=True) and len(set(times)) > 20
-    assert "" in keys and all(key == "" for key in keys[len(times):])  # rows without a time stay last
+@pytest.fixture
+def rendered(tmp_path):
+    """A function that renders the report of a changed copy of the campaign, without its figures."""
+    sys.path.insert(0, str(ROOT / "plots"))
+    import common
+    import report
+
+    def render(change):
+        folder = copy_campaign(tmp_path / "campaign")
+        results = pd.read_csv(folder / "results.csv", keep_default_na=False, dtype=str)
+        change(folder, results)
+        results.to_csv(folder / "results.csv", index=False)
+        html = report.render(common.Campaign(folder), [], [])
+        return html, Report(html)
+
+    return render
+
+
+def test_forecasts_are_held_against_the_measurement(rendered):
+    def change(_, results):
+        ok = results.status == "ok"
+        results["time_s_predicted"] = [repr(float(text) * 1.5) if text else "" for text in results.time_s_median]
+        results["memory_process_predicted_bytes"] = results.memory_process_peak_bytes.where(ok, "")
+
+    _, report = rendered(change)
+    table = report.frame("campaign-predictions")
+    assert set(table.variant) == {"plain/synthetic", "sparse/synthetic", "stored/synthetic", "tiled/synthetic"}
+    assert all(abs(float(text) - 1.5) < 1e-9 for text in table.time_ratio_median)
+    assert all(float(text) == 1 for text in table.memory_ratio_quartile_3)
+
+
+def test_method_counts_what_the_rows_say(rendered):
+    def change(_, results):
+        ok = results.status == "ok"
+        results["processes"] = ok.map({True: "2", False: ""})
+        results["stop"] = ["budget" if index % 4 == 0 else "ratio" for index in range(len(results))]
+        results["stop"] = results.stop.where(ok, "")
+        change.budget = (results.stop == "budget").sum()
+
+    html, _ = rendered(change)
+    assert f"the budget was spent ({change.budget})" in html and "116 rows from 2 processes" in html
+    assert f"{change.budget} of 116 rows stopped because the time budget was spent" in html.replace("\xa0", " ")
+
+
+def test_other_tables_of_the_folder_are_shown(rendered):
+    def change(folder, _):
+        (folder / "frontier.csv").write_text("variant,mask,memory_bytes,largest_n\na,none,1073741824,4096\nb,causal,1073741824,\n")
+        (folder / "terms.csv").write_text("variant,setting,term,time_s\na,not a setting,core,0.25\n")
+
+    html, report = rendered(change)
+    assert list(report.frame("campaign-frontier").largest_n) == ["4096", ""]
+    assert list(report.frame("campaign-terms").time_s) == ["0.25"] and ">250.0<" in html
+
+
+def test_html_in_a_reason_stays_text(rendered):
+    def change(_, results):
+        results.loc[results.status == "timed_out", "reason"] = '<script>alert("x")</script>'
+
+    html, report = rendered(change)
+    assert "<script>alert" not in html
+    assert '<script>alert("x")</script>' in set(report.frame("campaign-failures").reason)
+
+
+def test_numbers_are_shown_in_units():
+    sys.path.insert(0, str(ROOT / "plots"))
+    from tables import build
+
+    frame = pd.DataFrame({"time_s_median": ["0.0123456", "1e-3", ""], "time_s_ci_low": ["0.012", "", ""],
+                          "time_s_ci_high": ["0.013", "", ""], "memory_workspace_peak_bytes": ["1048576", "3145728", "0"],
+                          "roof_fraction": ["0.5", "1", "nan"], "mask": ["none", "causal", "none"]})
+    table = build("results", "Results", frame, ["mask", "time_s_median", "memory_workspace_peak_bytes", "roof_fraction"])
+    by_name = {column.name: (column, [row.cells[index] for row in table.rows]) for index, column in enumerate(table.shown)}
+    assert list(by_name) == ["mask", "time_s_median", "memory_workspace_peak_bytes", "roof_fraction"]
+    assert [row.more for row in table.rows] == [["0.012", "0.013"], ["", ""], ["", ""]]
+    column, cells = by_name["time_s_median"]
+    assert column.label == "time (ms)" and [cell.shown for cell in cells] == ["12.35", "1.000", ""]
+    assert cells[0].interval == "12.00, 13.00" and cells[0].exact == "0.0123456" and cells[1].interval == ""
+    column, cells = by_name["memory_workspace_peak_bytes"]
+    assert column.label == "workspace (MiB)" and [cell.shown for cell in cells] == ["1.000", "3.000", "0"]
+    assert [cell.shown for cell in by_name["roof_fraction"][1]] == ["50.0", "100.0", "nan"]
+    assert by_name["mask"][0].choices
 
 
 def test_absent_data_are_skipped_and_listed(tmp_path):

@@ -17,7 +17,8 @@ NODES = 3
 SWEEP = ["--n", "16:56:+8", "--mask", "none causal", "--d", "32", "--h", "2", "--threads", "1", "--budget", "0.02", "--timeout",
          "900", "--variants", "^(reference|waits)/"]
 MEASURED = ["time_s_median", "time_s_ci_low", "time_s_ci_high", "time_s_min", "samples", "rounds", "flops_per_s", "roof_fraction",
-            "bound", "memory_process_peak_bytes", "clock_hz_mean", "steal_fraction", "cpu_pressure", "node"]
+            "stop", "outliers", "time_s_sd_within",
+            "time_s_sd_between", "time_s_predicted", "bound", "memory_process_peak_bytes", "clock_hz_mean", "steal_fraction", "cpu_pressure", "node"]
 
 
 @pytest.fixture(scope="module")

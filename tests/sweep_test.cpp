@@ -35,7 +35,13 @@ TEST_CASE("a sweep writes its files, and every sample belongs to a row") {
     if (row.variant == "slow/cpu") CHECK(*row.ratio_to_baseline > 1);
     CHECK(*row.time_s_min <= *row.time_s_median);
     CHECK(row.memory_workspace_peak_bytes == row.memory_workspace_planned_bytes);
+    CHECK(row.processes == 2);
+    CHECK(row.outliers.has_value());
+    CHECK(std::set<std::string>{"ratio", "median", "processes", "budget"}.count(row.stop) == 1);
   }
+  std::set<int64_t> processes;
+  for (const SampleRow& sample : read_samples(out + "/samples.csv")) processes.insert(sample.process);
+  CHECK(processes == std::set<int64_t>{0, 1});
   check_samples(out);
   const auto environment = nlohmann::json::parse(read_text(out + "/environment.json"));
   CHECK(!environment["end"].is_null());
@@ -58,6 +64,27 @@ TEST_CASE("the same command measures nothing twice; another campaign is refused"
   CHECK(other.exit_code == 2);
   CHECK(other.errors.find("another campaign") != std::string::npos);
   CHECK(read_text(out + "/results.csv") == results);
+}
+
+TEST_CASE("a point resumed behind its baseline has its ratios all the same") {
+  const ScratchFolder folder;
+  const std::string out = folder / "out";
+  const auto command = sweep(out, {"--n", "16", "--variants", "^(reference|slow)/", "--baseline",
+                                   "reference/cpu", "--processes", "3"});
+  REQUIRE(run(folder, command).exit_code == 0);
+  std::string kept = results_header();
+  for (const ResultRow& row : read_results(out + "/results.csv")) {
+    CHECK(row.processes == 3);
+    if (row.variant == "reference/cpu") kept += to_csv(row);
+  }
+  std::ofstream(out + "/results.csv") << kept;
+  REQUIRE(run(folder, command).exit_code == 0);
+  CHECK(read_text(out + "/results.csv").compare(0, kept.size(), kept) == 0);
+  const auto rows = read_results(out + "/results.csv");
+  REQUIRE(rows.size() == 2);
+  CHECK(rows[1].variant == "slow/cpu");
+  CHECK(rows[1].ratio_to_baseline.has_value());
+  check_samples(out);
 }
 
 TEST_CASE("the repro command of a row measures that row") {
@@ -166,7 +193,7 @@ TEST_CASE("kill -9 of worker and supervisor: resume loses nothing and repeats no
     kept = results.substr(0, results.rfind('\n') + 1);
   }
   std::ofstream(out + "/results.csv", std::ios::app) << "1,torn";
-  std::ofstream(out + "/samples.csv", std::ios::app) << "pdeadbeef,slow/cpu,0,0,0.5,\npdead";
+  std::ofstream(out + "/samples.csv", std::ios::app) << "pdeadbeef,slow/cpu,0,0,0,0.5,no,\npdead";
   const Run last = run(folder, command(out));
   INFO(last.output << last.errors);
   REQUIRE(last.exit_code == 0);
@@ -213,6 +240,8 @@ TEST_CASE("wrong use exits with 2 and one line") {
   const ScratchFolder folder;
   const std::vector<std::vector<std::string>> commands = {{"sweep", "--n", "1:1e18:1"},
                                                           {"sweep", "--n", "0"},
+                                                          {"sweep", "--n", "8", "--processes", "0"},
+                                                          {"sweep", "--n", "8", "--target", "-1"},
                                                           {"sweep", "--variants", "("},
                                                           {"sweep", "--preset", "nope"},
                                                           {"sweep", "--no-such-option"},

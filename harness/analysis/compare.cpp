@@ -20,6 +20,8 @@ constexpr int kSpreadResamples = 100;
 constexpr uint64_t kSpreadSeed = 20170612;
 /// sd of ln time of single samples, for points with too few of them: results/scaling-n.
 constexpr double kWithinProcess = 0.03;
+/// From so many points on their median hardly feels a disturbed one.
+constexpr size_t kSteadyPoints = 6;
 /// Efficiency of the median absolute deviation for normal data: what its degrees of freedom are worth.
 constexpr double kMadEfficiency = 0.37;
 
@@ -113,21 +115,22 @@ Spread spread_between(const std::map<std::string, std::vector<Measured>>& by_var
 struct Tested {
   size_t row;
   double r, error;
+  int64_t degrees;
 };
 
 /// One family of tests with its share of the false alarms.
-void judge(Comparison& comparison, const std::vector<Tested>& tests, int64_t degrees, double share,
-           double threshold) {
-  const double limit = std::log1p(threshold), t = student_t_quantile(0.975, degrees);
+void judge(Comparison& comparison, const std::vector<Tested>& tests, double share, double threshold) {
+  const double limit = std::log1p(threshold);
   std::vector<double> p;
   for (const Tested& test : tests) {
     // Two one-sided tests, so twice the smaller tail.
-    const double tail = student_t_upper((std::abs(test.r) - limit) / test.error, degrees);
+    const double tail = student_t_upper((std::abs(test.r) - limit) / test.error, test.degrees);
     p.push_back(std::min(1.0, 2 * tail / share));
   }
   const std::vector<double> adjusted = holm_adjusted(p);
   for (size_t i = 0; i < tests.size(); ++i) {
-    const auto& [place, r, error] = tests[i];
+    const auto& [place, r, error, degrees] = tests[i];
+    const double t = student_t_quantile(0.975, degrees);
     ComparedRow& row = comparison.rows[place];
     row.ratio = std::exp(r);
     row.ratio_ci_low = std::exp(r - t * error);
@@ -151,18 +154,23 @@ double shared_move(const std::map<std::string, std::vector<Measured>>& by_varian
 
 /// The median of a variant over its points, as one more row and one more test.
 std::optional<Tested> add_whole_variant(Comparison& comparison, const std::string& variant,
-                                        const std::vector<Measured>& points, double between, double session) {
+                                        const std::vector<Measured>& points, const Spread& between,
+                                        double session) {
   if (points.size() < 2) return {};
   double variance = 0;
   const auto count = static_cast<double>(points.size());
-  for (const Measured& point : points) variance += (point.within + between) / count;
+  for (const Measured& point : points) variance += (point.within + between.variance) / count;
   constexpr double kMedianOfNormal = std::numbers::pi / 2;  // its variance, over the mean's
   ComparedRow row;
   row.variant = variant;
   row.problem = fmt::format("all {} points", points.size());
   comparison.rows.push_back(row);
+  // The median of few points is moved by one disturbed process as much as a point is.
+  const auto degrees = points.size() < kSteadyPoints
+                           ? kTailDegrees
+                           : std::max<int64_t>(kTailDegrees, static_cast<int64_t>(between.degrees));
   return Tested{comparison.rows.size() - 1, median_ratio(points),
-                std::sqrt(kMedianOfNormal * variance / count + session)};
+                std::sqrt(kMedianOfNormal * variance / count + session), degrees};
 }
 
 ComparedRow describe(const Key& key, const ResultRow& a, const ResultRow& b) {
@@ -270,15 +278,14 @@ Comparison compare_campaigns(const CampaignData& a, const CampaignData& b, doubl
       comparison.rows[point.row].verdict = "unclear";
       if (point.testable) {
         points_tested.push_back(
-            {point.row, point.r, std::sqrt(point.within + spread.variance + shared_variance)});
+            {point.row, point.r, std::sqrt(point.within + spread.variance + shared_variance), kTailDegrees});
       }
     }
-    const auto whole = add_whole_variant(comparison, variant, points, spread.variance, session);
+    const auto whole = add_whole_variant(comparison, variant, points, spread, session);
     if (whole) variants_tested.push_back(*whole);
   }
-  judge(comparison, points_tested, kTailDegrees, kShareOfPoints, threshold);
-  const auto degrees = std::max<int64_t>(kTailDegrees, static_cast<int64_t>(spread.degrees));
-  judge(comparison, variants_tested, degrees, 1 - kShareOfPoints, threshold);
+  judge(comparison, points_tested, kShareOfPoints, threshold);
+  judge(comparison, variants_tested, 1 - kShareOfPoints, threshold);
   return comparison;
 }
 

@@ -34,7 +34,8 @@ PowerFit power_or_offset(const Data& data, std::optional<double> declared_growth
   const double gain = akaike_corrected(power.residual_rms, data.x.size(), 2) -
                       akaike_corrected(offset.residual_rms, data.x.size(), 3);
   if (gain >= kAkaikeMargin && offset.offset > 0) return offset;
-  // An offset left out makes the power's exponent too small, never too large.
+  // An offset left out makes the power's exponent too small, never too large: one-sided, so 5 % beyond it.
+  add_profile_interval(offset, data.x, data.y, 0.9);
   power.exponent_ci.high = std::max(power.exponent_ci.high, offset.exponent_ci.high);
   return power;
 }

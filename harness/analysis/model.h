@@ -7,12 +7,12 @@
 // on, where it fits to kExactResidual and the power does not.
 //
 // Interval of a time's exponent. The offset model's: its profile (power_fit.h). The power's: b -+ t SE, and
-// where an offset is possible (from kPointsForOffset points on) its upper end is raised to that of the
-// offset's profile: an offset too small to be seen still makes the power's exponent too small, and b -+ t SE
-// alone held the truth in 78 % of simulated campaigns instead of 95 % (attnbench selftest --coverage). All
-// rest on the scatter of the points around the curve, so they hold the differences between processes, which
-// the raw samples of a point cannot show; the 95 % percentile interval over kResamples bootstrap resamples of
-// the raw samples (fixed seed) widens them where it is wider.
+// where an offset is possible (from kPointsForOffset points on) its upper end is raised to the one-sided 95 %
+// bound of the offset's profile: an offset too small to be seen still makes the power's exponent too small,
+// and b -+ t SE alone held the truth in 78 % of simulated campaigns instead of 95 % (attnbench selftest
+// --coverage). All rest on the scatter of the points around the curve, so they hold the differences between
+// processes, which the raw samples of a point cannot show; the 95 % percentile interval over kResamples
+// bootstrap resamples of the raw samples (fixed seed) widens them where it is wider.
 
 #include <cstdint>
 #include <optional>

@@ -159,11 +159,12 @@ PowerFit fit_offset_power(const std::vector<double>& x, const std::vector<double
   return fit;
 }
 
-void add_profile_interval(PowerFit& fit, const std::vector<double>& x, const std::vector<double>& y) {
+void add_profile_interval(PowerFit& fit, const std::vector<double>& x, const std::vector<double>& y,
+                          double confidence) {
   const auto degrees = static_cast<int64_t>(x.size()) - 3;
   if (degrees < 1) return;
   const Profile profile(x, y);
-  const double t = student_t_quantile(0.975, degrees);
+  const double t = student_t_quantile((1 + confidence) / 2, degrees);
   const double threshold = profile.at(fit.exponent).rss * (1 + t * t / static_cast<double>(degrees));
   fit.exponent_ci = {profile.boundary(fit.exponent, kLowestExponent, threshold),
                      profile.boundary(fit.exponent, kHighestExponent, threshold)};

@@ -43,7 +43,8 @@ inline constexpr double kLowestExponent = 0.05;
 inline constexpr double kHighestExponent = 6;
 
 /// Adds the interval of the profile to an offset fit of the same points.
-void add_profile_interval(PowerFit& fit, const std::vector<double>& x, const std::vector<double>& y);
+void add_profile_interval(PowerFit& fit, const std::vector<double>& x, const std::vector<double>& y,
+                          double confidence = 0.95);
 
 /// Akaike's criterion, corrected for few points, of a fit with this many parameters beside the variance.
 /// Infinite where points <= parameters + 2: an offset can be justified from six points on.

@@ -91,10 +91,14 @@ std::string to_text(Axis axis) {
   return "";
 }
 
-void Samples::add(int64_t round, double time_s) {
-  const auto earlier = [](const Round& known, int64_t number) { return known.number < number; };
-  auto place = std::lower_bound(rounds_.begin(), rounds_.end(), round, earlier);
-  if (place == rounds_.end() || place->number != round) place = rounds_.insert(place, {round, {}});
+void Samples::add(int64_t process, int64_t round, double time_s) {
+  const auto earlier = [](const Round& known, const std::pair<int64_t, int64_t>& place) {
+    return std::pair(known.process, known.number) < place;
+  };
+  auto place = std::lower_bound(rounds_.begin(), rounds_.end(), std::pair(process, round), earlier);
+  if (place == rounds_.end() || place->process != process || place->number != round) {
+    place = rounds_.insert(place, {process, round, {}});
+  }
   place->times_s.push_back(time_s);
 }
 
@@ -104,25 +108,35 @@ std::vector<double> Samples::all() const {
   return times;
 }
 
-double Samples::resampled_median(std::mt19937_64& random) const {
-  std::vector<double> drawn;
-  if (rounds_.size() >= kRoundsToResample) {
-    std::uniform_int_distribution<size_t> pick(0, rounds_.size() - 1);
-    for (size_t k = 0; k < rounds_.size(); ++k) {
-      const std::vector<double>& times = rounds_[pick(random)].times_s;
+void Samples::resample(Rounds process, std::vector<double>& drawn, std::mt19937_64& random) {
+  if (process.size() >= kRoundsToResample) {
+    std::uniform_int_distribution<size_t> pick(0, process.size() - 1);
+    for (size_t k = 0; k < process.size(); ++k) {
+      const std::vector<double>& times = process[pick(random)].times_s;
       drawn.insert(drawn.end(), times.begin(), times.end());
     }
-  } else {
-    const std::vector<double> times = all();
-    std::uniform_int_distribution<size_t> pick(0, times.size() - 1);
-    for (size_t k = 0; k < times.size(); ++k) drawn.push_back(times[pick(random)]);
+    return;
+  }
+  std::vector<double> times;
+  for (const Round& round : process) times.insert(times.end(), round.times_s.begin(), round.times_s.end());
+  std::uniform_int_distribution<size_t> pick(0, times.size() - 1);
+  for (size_t k = 0; k < times.size(); ++k) drawn.push_back(times[pick(random)]);
+}
+
+double Samples::resampled_median(std::mt19937_64& random) const {
+  std::vector<double> drawn;
+  for (auto first = rounds_.begin(); first != rounds_.end();) {
+    const auto is_of_another = [&](const Round& round) { return round.process != first->process; };
+    const auto last = std::find_if(first, rounds_.end(), is_of_another);
+    resample({first, last}, drawn, random);
+    first = last;
   }
   return median(std::move(drawn));
 }
 
 SampleIndex index_samples(const std::vector<SampleRow>& rows) {
   SampleIndex index;
-  for (const SampleRow& row : rows) index[{row.point, row.variant}].add(row.round, row.time_s);
+  for (const SampleRow& row : rows) index[{row.point, row.variant}].add(row.process, row.round, row.time_s);
   return index;
 }
 

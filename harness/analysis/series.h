@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <random>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,24 +21,28 @@ enum class Axis { n, d, h_fixed_width, h_fixed_head, density };
 std::string to_text(Axis axis);
 inline constexpr Axis kGrowthAxes[] = {Axis::n, Axis::d, Axis::h_fixed_width, Axis::h_fixed_head};
 
-/// Raw times of one row, by measuring round.
+/// Raw times of one row, by process and measuring round.
 class Samples {
  public:
-  void add(int64_t round, double time_s);
+  void add(int64_t process, int64_t round, double time_s);
   bool empty() const { return rounds_.empty(); }
   std::vector<double> all() const;
   /// Median of a bootstrap resample. Samples of one round share its disturbances, so whole rounds are drawn
-  /// where there are at least kRoundsToResample, single samples otherwise.
+  /// where a process has at least kRoundsToResample, single samples otherwise; each process has its share of
+  /// the resample, as it has of the samples: two processes are too few to be drawn themselves.
   double resampled_median(std::mt19937_64& random) const;
 
   static constexpr size_t kRoundsToResample = 6;
 
  private:
   struct Round {
-    int64_t number;
+    int64_t process, number;
     std::vector<double> times_s;
   };
-  std::vector<Round> rounds_;
+  using Rounds = std::span<const Round>;
+  static void resample(Rounds process, std::vector<double>& drawn, std::mt19937_64& random);
+
+  std::vector<Round> rounds_;  ///< ascending by process and number
 };
 
 /// Raw samples by point and variant.

@@ -3,12 +3,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <optional>
 #include <set>
 
+#include "harness/campaign/pool.h"
 #include "harness/campaign/progress.h"
 #include "harness/campaign/resume.h"
 #include "harness/campaign/row.h"
@@ -26,9 +29,17 @@ using nlohmann::json;
 /// Everything that decides what a row says. Time-outs and memory limits do not: they only decide which rows
 /// fail.
 json configuration(const Plan& plan, const CampaignOptions& options) {
-  json config = {{"schema", kSchemaVersion},     {"plan", hash_text(plan.csv())}, {"rows", plan.rows()},
-                 {"baseline", options.baseline}, {"fill", to_text(options.fill)}, {"seed", options.seed},
-                 {"budget_s", options.budget_s}, {"build", build_commit()},       {"cpu", cpu_model()}};
+  json config = {{"schema", kSchemaVersion},
+                 {"plan", hash_text(plan.csv())},
+                 {"rows", plan.rows()},
+                 {"baseline", options.baseline},
+                 {"fill", to_text(options.fill)},
+                 {"seed", options.seed},
+                 {"budget_s", options.budget_s},
+                 {"target", options.target},
+                 {"processes", options.processes},
+                 {"build", build_commit()},
+                 {"cpu", cpu_model()}};
   config["id"] = fmt::format("c{}", hash_text(config.dump()));
   return config;
 }
@@ -67,10 +78,16 @@ class EnvironmentFile {
 
   const Roofs& roofs() const { return roofs_; }
 
-  void close() {
+  /// `variants_s`: seconds in the calls of variants; the rest of wall_s is the harness's own.
+  void close(double variants_s) {
     json& session = content_["sessions"].back();
     const HostLoad now = read_host_load();
     session["end"] = timestamp();
+    const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - start_;
+    session["wall_s"] = wall.count();
+    session["variants_s"] = variants_s;
+    fmt::print("{:.3g} s, {:.3g} % of it outside the variants\n", wall.count(),
+               100 * (1 - variants_s / wall.count()));
     session["steal_fraction"] = number_or_null(steal_fraction(load_, now));
     session["cpu_pressure"] = number_or_null(cpu_pressure(load_, now));
     write();
@@ -86,6 +103,7 @@ class EnvironmentFile {
   static json number_or_null(const std::optional<double>& value) { return value ? json(*value) : json(); }
 
   std::string path_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   HostLoad load_;
   json content_;
   Roofs roofs_;
@@ -129,7 +147,7 @@ class CampaignRun {
       throw;
     }
     progress.close();
-    environment.close();
+    environment.close(variants_s_);
     if (exit_code) fmt::print("stopped; the same command goes on from here\n");
     return exit_code;
   }
@@ -143,13 +161,27 @@ class CampaignRun {
             .threads = point.threads,
             .fill = options_.fill,
             .seed = options_.seed,
+            .processes = options_.processes,
             .budget_s = options_.budget_s,
+            .target = options_.target,
             .memory_limit_bytes = options_.memory_limit_bytes,
             .roofs = environment.roofs().limits(point.threads)};
+    const auto is_missing = [&](const Variant* variant) {
+      return !finished_.contains({point.id, variant->info().name});
+    };
+    if (std::none_of(point.variants.begin(), point.variants.end(), is_missing)) return job;
     for (const Variant* variant : point.variants) {
-      if (!finished_.count({point.id, variant->info().name})) job.variants.push_back(variant->info().name);
+      if (is_missing(variant) || serves_as_baseline(point, *variant))
+        job.variants.push_back(variant->info().name);
     }
     return job;
+  }
+
+  /// Has its row already, and is measured again only for the ratios of the others.
+  bool serves_as_baseline(const PlanPoint& point, const Variant& variant) const {
+    const auto found = finished_.find({point.id, variant.info().name});
+    return variant.info().name == options_.baseline && found != finished_.end() &&
+           found->second == Status::ok;
   }
 
   void run_point_job(const PlanPoint& point, const EnvironmentFile& environment, Progress& progress) {
@@ -157,13 +189,40 @@ class CampaignRun {
     if (job.variants.empty()) return;
     if (SignalWatch::caught()) throw Interrupted{SignalWatch::caught()};
     const auto emit = [&](const Outcome& outcome) {
+      if (finished_.contains({point.id, outcome.row.variant})) return;
       samples_->append(outcome.samples_csv());
       results_.append(to_csv(outcome.row));
       progress.finish_row(outcome.row);
     };
     if (!point.skipped.empty()) return skip(point, job, emit);
     progress.start_point(point.text);
-    supervise(job, options_.timeout_s, emit);
+    measure(job, emit);
+  }
+
+  /// In several processes, one after another. A variant that fails in one has its row at once and no part in
+  /// the next; the others have theirs when all processes have ended.
+  template <class Emit>
+  void measure(Job job, const Emit& emit) {
+    std::map<std::string, std::vector<Outcome>> measured;
+    for (job.process = 0; job.process < job.processes && !job.variants.empty(); ++job.process) {
+      std::set<std::string> failed;
+      supervise(job, options_.timeout_s, [&](const Outcome& outcome) {
+        variants_s_ += outcome.variant_s;
+        if (outcome.row.status == Status::ok) {
+          measured[outcome.row.variant].push_back(outcome);
+        } else {
+          failed.insert(outcome.row.variant);
+          emit(outcome);
+        }
+      });
+      std::erase_if(job.variants, [&](const std::string& variant) { return failed.contains(variant); });
+    }
+    const auto of = [&](const std::string& variant) {
+      const bool complete =
+          std::find(job.variants.begin(), job.variants.end(), variant) != job.variants.end();
+      return complete ? measured.at(variant) : std::vector<Outcome>{};
+    };
+    for (const std::string& variant : job.variants) emit(pool(job, of(variant), of(job.baseline)));
   }
 
   template <class Emit>
@@ -184,7 +243,8 @@ class CampaignRun {
   const CampaignOptions& options_;
   std::string id_;
   AppendFile results_;
-  std::set<RowKey> finished_;
+  std::map<RowKey, Status> finished_;
+  double variants_s_ = 0;
   std::optional<AppendFile> samples_;
 };
 

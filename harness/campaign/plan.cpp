@@ -20,6 +20,7 @@ namespace {
 
 constexpr size_t kMostPoints = 100'000;
 constexpr int64_t kMostThreads = 1024;
+constexpr int kMostProcesses = 100;
 
 /// Several words in one text, separated by spaces or commas, count as several values.
 std::vector<std::string> words(const std::vector<std::string>& texts) {
@@ -249,6 +250,12 @@ CampaignOptions parse_campaign(const Settings& settings) {
   options.fill = parse_fill(value_of(settings, "fill"));
   options.seed = static_cast<uint64_t>(parse_count(value_of(settings, "seed"), "--seed"));
   options.budget_s = positive(settings, "budget");
+  options.target = positive(settings, "target") / 100;
+  const int64_t processes = parse_count(value_of(settings, "processes"), "--processes");
+  if (processes < 1 || processes > kMostProcesses) {
+    throw UsageError(fmt::format("--processes {} must be from 1 to {}", processes, kMostProcesses));
+  }
+  options.processes = static_cast<int>(processes);
   options.timeout_s = positive(settings, "timeout");
   const std::string limit = value_of(settings, "memory-limit");
   options.memory_limit_bytes = limit.empty()

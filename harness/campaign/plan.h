@@ -18,6 +18,8 @@ struct CampaignOptions {
   Fill fill = Fill::normal;
   uint64_t seed = 1;
   double budget_s = 2;
+  double target = 0.02;  ///< half-width of the interval that ends the sampling, relative
+  int processes = 2;     ///< that measure a point, one after another
   double timeout_s = 120;
   size_t memory_limit_bytes = 0;
 };

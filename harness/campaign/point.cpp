@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <memory>
 
@@ -16,7 +17,6 @@
 #include "harness/oracle/oracle.h"
 #include "harness/registry.h"
 #include "harness/run/binding.h"
-#include "harness/run/theory.h"
 
 namespace attn {
 namespace {
@@ -29,6 +29,9 @@ constexpr const char* kMemoryMethod =
 /// Longer than idle threads of any runtime spin: GNU's OpenMP up to 10 ms, TBB and ONNX Runtime less.
 constexpr double kWarmUp_s = 0.03;
 
+/// Of the oracle's work: the first process checks a variant, the others that they time the same.
+constexpr int64_t kLaterShare = 8;
+
 /// A variant at this point: its row, and what it is bound to while it may still be timed.
 struct Entry {
   int32_t index;  ///< in the job
@@ -37,8 +40,22 @@ struct Entry {
   size_t bytes = 0;  ///< predicted
   std::unique_ptr<Binding> binding;
   std::vector<SampleRow> samples;
+  double variant_s = 0;   ///< in its own calls
   bool finished = false;  ///< has a status already
   bool emitted = false;
+
+  /// One call, to its end.
+  void call(Binding& bound) {
+    const auto start = std::chrono::steady_clock::now();
+    bound.run();
+    bound.synchronize();
+    variant_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
+  double time_s(int64_t calls) {
+    const double seconds = binding->time_s(calls);
+    variant_s += seconds;
+    return seconds;
+  }
 
   void finish(Status status, std::string reason) {
     row.status = status;
@@ -86,7 +103,9 @@ class PointRun {
     board_.announce(Board::kNoVariant, Step::inputs);
     inputs_ = make_inputs(problem_, job_.fill, job_.seed);
     board_.announce(Board::kNoVariant, Step::oracle);
-    truth_ = make_truth(problem_, inputs_, {.threads = job_.threads, .seed = job_.seed});
+    TruthOptions options{.threads = job_.threads, .seed = job_.seed + static_cast<uint64_t>(job_.process)};
+    if (job_.process > 0) options.max_pairs /= kLaterShare;  // of other rows than the first process knows
+    truth_ = make_truth(problem_, inputs_, options);
     for (const std::vector<Entry*>& group : groups()) {
       run_group(group);
       emit_finished();
@@ -124,7 +143,7 @@ class PointRun {
 
   void emit_finished() {
     for (Entry& entry : entries_) {
-      if (entry.finished && !entry.emitted) emit_({entry.row, entry.samples});
+      if (entry.finished && !entry.emitted) emit_({entry.row, entry.samples, entry.variant_s});
       entry.emitted = entry.finished;
     }
   }
@@ -161,7 +180,8 @@ class PointRun {
   }
 
   void check(Entry& entry) {
-    check_guarded(entry);
+    const bool first_process = job_.process == 0;
+    if (first_process) check_guarded(entry);
     if (entry.finished) return;
     board_.announce(entry.index, Step::bind);
     PeakProbe probe;
@@ -169,8 +189,7 @@ class PointRun {
         std::make_unique<Binding>(*entry.variant, problem_, inputs_, BindingOptions{.threads = job_.threads});
     probe.arm();
     board_.announce(entry.index, Step::check);
-    entry.binding->run();
-    entry.binding->synchronize();
+    entry.call(*entry.binding);
     const bool on_cpu = entry.variant->info().device == Device::cpu;
     if (on_cpu) entry.row.memory_process_peak_bytes = probe.growth_bytes();
     if (entry.variant->info().books_scratch) {
@@ -180,9 +199,9 @@ class PointRun {
     entry.row.memory_method = kMemoryMethod;
     const Outputs<float> first = entry.binding->outputs();
     judge(entry, first);
-    if (entry.finished) return;
+    if (entry.finished || !first_process) return;
     entry.binding->poison_outputs();
-    entry.binding->run();
+    entry.call(*entry.binding);
     entry.row.deterministic = same_bits(first, entry.binding->outputs()) ? "yes" : "no";
   }
 
@@ -191,7 +210,7 @@ class PointRun {
   void check_guarded(Entry& entry) {
     board_.announce(entry.index, Step::check);
     Binding binding(*entry.variant, problem_, inputs_, {.threads = job_.threads, .guarded = true});
-    binding.run();
+    entry.call(binding);
     const std::vector<std::string> overruns = binding.overruns();
     if (!overruns.empty()) {
       return entry.finish(Status::disagrees, fmt::format("wrote beyond {}", fmt::join(overruns, ", ")));
@@ -218,11 +237,14 @@ class PointRun {
 
   void time_group(const std::vector<Entry*>& timed) {
     std::vector<TimedCase> cases;
-    RoundOptions options{.budget_s = job_.budget_s, .seed = job_.seed};
+    // A process is one of several: their intervals together are narrower by the root of their number.
+    RoundOptions options{.target = job_.target * std::sqrt(job_.processes),
+                         .budget_s = job_.budget_s / job_.processes,
+                         .seed = job_.seed + static_cast<uint64_t>(job_.process)};
     for (Entry* entry : timed) {
       if (entry->row.variant == job_.baseline) options.baseline = cases.size();
       if (entry->variant->info().own_threads) options.warm_up_s = kWarmUp_s;
-      cases.push_back({entry->row.variant, [entry](int64_t calls) { return entry->binding->time_s(calls); }});
+      cases.push_back({entry->row.variant, [entry](int64_t calls) { return entry->time_s(calls); }});
     }
     size_t at_work = 0;
     options.announce = [&](size_t which) {
@@ -232,9 +254,7 @@ class PointRun {
     const HostLoad before = read_host_load();
     try {
       const std::vector<TimedSeries> series = time_rounds(cases, options);
-      for (size_t k = 0; k < timed.size(); ++k) {
-        record(*timed[k], series[k], options.baseline ? &series[*options.baseline] : nullptr);
-      }
+      for (size_t k = 0; k < timed.size(); ++k) record(*timed[k], series[k]);
       record_host(timed, before);
     } catch (...) {  // the variant at work is lost, the others start over
       guard(*timed[at_work], [] { throw; });
@@ -246,27 +266,19 @@ class PointRun {
     }
   }
 
-  void record(Entry& entry, const TimedSeries& series, const TimedSeries* baseline) {
-    ResultRow& row = entry.row;
-    const std::vector<double> times = series.times_s();
-    row.time_s_median = median(times);
-    row.time_s_min = *std::min_element(times.begin(), times.end());
-    if (series.interval.known()) {
-      row.time_s_ci_low = series.interval.low;
-      row.time_s_ci_high = series.interval.high;
+  /// What the samples amount to is worked out where those of all processes are (pool.h).
+  void record(Entry& entry, const TimedSeries& series) const {
+    entry.row.stop = to_text(series.stop);
+    int64_t number = 0;
+    for (const TimedSample& sample : series.samples) {
+      entry.samples.push_back({.point = job_.point,
+                               .variant = entry.row.variant,
+                               .process = job_.process,
+                               .round = sample.round,
+                               .sample = number++,
+                               .time_s = sample.time_s,
+                               .clock_hz = sample.clock_hz});
     }
-    row.samples = static_cast<int64_t>(times.size());
-    row.rounds = series.samples.back().round + 1;
-    if (const auto ratio = baseline ? paired_ratio(series, *baseline) : std::nullopt) {
-      row.ratio_to_baseline = ratio->median;
-      if (ratio->interval.known()) {
-        row.ratio_ci_low = ratio->interval.low;
-        row.ratio_ci_high = ratio->interval.high;
-      }
-    }
-    row.flops_per_s = *row.flops_useful / *row.time_s_median;
-    record_roof(row);
-    record_samples(entry, series);
   }
 
   /// The rounds are common to the variants, and so is what disturbed them.
@@ -278,38 +290,11 @@ class PointRun {
     }
   }
 
-  /// The roofs are the CPU's.
-  void record_roof(ResultRow& row) const {
-    if (row.device != "cpu") return;
-    const Work work{*row.flops_useful, useful_exps(problem_), *row.bytes_min, *row.bytes_min};
-    const auto limit = limit_of(work, job_.roofs);
-    if (!limit) return;
-    row.roof_fraction = limit->time_s / *row.time_s_median;
-    row.bound = to_text(limit->bound);
-  }
-
-  void record_samples(Entry& entry, const TimedSeries& series) {
-    double clock_sum = 0;
-    int64_t clocks = 0, number = 0;
-    for (const TimedSample& sample : series.samples) {
-      entry.samples.push_back({.point = job_.point,
-                               .variant = entry.row.variant,
-                               .round = sample.round,
-                               .sample = number++,
-                               .time_s = sample.time_s,
-                               .clock_hz = sample.clock_hz});
-      if (!sample.clock_hz) continue;
-      clock_sum += *sample.clock_hz;
-      ++clocks;
-    }
-    if (clocks > 0) entry.row.clock_hz_mean = clock_sum / static_cast<double>(clocks);
-  }
-
   /// A run after thousands of timed ones: nothing may have gone stale or been skipped.
   void verify(Entry& entry) {
     board_.announce(entry.index, Step::verify);
     entry.binding->poison_outputs();
-    entry.binding->run();
+    entry.call(*entry.binding);
     const Verdict verdict = compare(problem_, truth_, entry.binding->outputs());
     judge_manners(entry);
     if (entry.finished) return;
@@ -319,15 +304,9 @@ class PointRun {
   }
 
   static void drop_times(Entry& entry) {
-    ResultRow& row = entry.row;
-    for (Number* number : {&row.time_s_median, &row.time_s_ci_low, &row.time_s_ci_high, &row.time_s_min,
-                           &row.ratio_to_baseline, &row.ratio_ci_low, &row.ratio_ci_high, &row.flops_per_s,
-                           &row.roof_fraction, &row.clock_hz_mean, &row.steal_fraction, &row.cpu_pressure}) {
-      number->reset();
-    }
-    row.bound.clear();
-    row.samples.reset();
-    row.rounds.reset();
+    entry.row.stop.clear();
+    entry.row.steal_fraction.reset();
+    entry.row.cpu_pressure.reset();
     entry.samples.clear();
   }
 

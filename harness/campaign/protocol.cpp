@@ -39,7 +39,10 @@ std::string Job::to_text() const {
                          {"threads", threads},
                          {"fill", attn::to_text(fill)},
                          {"seed", seed},
+                         {"process", process},
+                         {"processes", processes},
                          {"budget_s", budget_s},
+                         {"target", target},
                          {"memory_limit_bytes", memory_limit_bytes},
                          {"roofs", to_json(roofs)}})
       .dump();
@@ -56,7 +59,10 @@ Job Job::parse(const std::string& text) {
   json.at("threads").get_to(job.threads);
   job.fill = parse_fill(json.at("fill").get<std::string>());
   json.at("seed").get_to(job.seed);
+  json.at("process").get_to(job.process);
+  json.at("processes").get_to(job.processes);
   json.at("budget_s").get_to(job.budget_s);
+  json.at("target").get_to(job.target);
   json.at("memory_limit_bytes").get_to(job.memory_limit_bytes);
   job.roofs = parse_roofs(json.at("roofs"));
   return job;
@@ -75,7 +81,7 @@ std::string Outcome::to_line() const {
     list.push_back({sample.round, sample.sample, sample.time_s, clock});
   }
   // Reasons may quote anything a variant threw: invalid UTF-8 is replaced, not fatal.
-  const nlohmann::json json = {{"row", to_csv(row)}, {"samples", list}};
+  const nlohmann::json json = {{"row", to_csv(row)}, {"samples", list}, {"variant_s", variant_s}};
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + '\n';
 }
 
@@ -85,6 +91,7 @@ Outcome Outcome::parse(std::string_view line) {
   std::string row = json.at("row").get<std::string>();
   if (!row.empty() && row.back() == '\n') row.pop_back();
   outcome.row = result_from_csv(row, "worker");
+  json.at("variant_s").get_to(outcome.variant_s);
   for (const auto& entry : json.at("samples")) {
     SampleRow& sample = outcome.samples.emplace_back();
     sample.point = outcome.row.point;

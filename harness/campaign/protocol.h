@@ -28,7 +28,10 @@ struct Job {
   int threads = 1;
   Fill fill = Fill::normal;
   uint64_t seed = 0;
+  int process = 0;    ///< which of `processes`, one after another, this worker is
+  int processes = 1;  ///< among which the budget is divided
   double budget_s = 0;
+  double target = 0.02;  ///< half-width, relative, of the interval over all processes that ends the sampling
   size_t memory_limit_bytes = 0;
   RoofLimits roofs;  ///< of `threads`
 
@@ -40,6 +43,7 @@ struct Job {
 struct Outcome {
   ResultRow row;
   std::vector<SampleRow> samples;
+  double variant_s = 0;  ///< seconds spent in the variant's own calls, timed or not
 
   std::string to_line() const;
   static Outcome parse(std::string_view line);

@@ -38,6 +38,8 @@ Settings read_settings(const fs::path& path, const std::string& budget) {
     settings[key] = {value.is_string() ? value.get<std::string>() : value.dump()};
   }
   settings["budget"] = {budget.empty() ? json.value("budget_s", nlohmann::json(2)).dump() : budget};
+  settings["processes"] = {json.value("processes", nlohmann::json(1)).dump()};
+  settings["target"] = {nlohmann::json(100 * json.value("target", 0.02)).dump()};
   if (!find_linked(settings["baseline"].front())) settings.erase("baseline");
   return settings;
 }

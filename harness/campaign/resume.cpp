@@ -8,23 +8,22 @@
 
 #include "harness/problem/error.h"
 #include "harness/results/append_file.h"
-#include "harness/results/schema.h"
 
 namespace attn {
 
-std::set<RowKey> finished_rows(const std::string& folder) {
-  std::set<RowKey> keys;
+std::map<RowKey, Status> finished_rows(const std::string& folder) {
+  std::map<RowKey, Status> rows;
   const std::string path = folder + "/results.csv";
-  if (!std::filesystem::exists(path)) return keys;
+  if (!std::filesystem::exists(path)) return rows;
   for (const ResultRow& row : read_results(path)) {
-    if (!keys.emplace(row.point, row.variant).second) {
+    if (!rows.emplace(RowKey(row.point, row.variant), row.status).second) {
       throw UsageError(fmt::format("{} has two rows for {} at {}: remove one", path, row.variant, row.point));
     }
   }
-  return keys;
+  return rows;
 }
 
-size_t drop_unfinished_samples(const std::string& folder, const std::set<RowKey>& finished) {
+size_t drop_unfinished_samples(const std::string& folder, const std::map<RowKey, Status>& finished) {
   const std::string path = folder + "/samples.csv";
   if (!std::filesystem::exists(path)) return 0;
   std::string kept = samples_header();

@@ -22,8 +22,10 @@ std::string escape_regex(const std::string& text) {
 
 std::string repro_command(const Job& job, const std::string& variant) {
   return fmt::format(
-      "attnbench sweep --problem '{}' --variants '^{}$' --seed {} --threads {} --fill {} --budget {}",
-      job.problem, escape_regex(variant), job.seed, job.threads, to_text(job.fill), job.budget_s);
+      "attnbench sweep --problem '{}' --variants '^{}$' --seed {} --threads {} --fill {} --budget {} "
+      "--processes {}",
+      job.problem, escape_regex(variant), job.seed, job.threads, to_text(job.fill), job.budget_s,
+      job.processes);
 }
 
 ResultRow describe_skipped(const Job& job, const Problem& p, const Variant& variant) {

@@ -54,8 +54,19 @@ const std::vector<SettingKey>& setting_keys() {
        "normal"},
       {"seed", false, false, "NUMBER", "Seed of the inputs and of the order within a round.", "1"},
       {"budget", false, false, "SECONDS",
-       "Timed seconds per point and variant, at most; a point stops earlier where every interval is within 2 "
-       "%.",
+       "Timed seconds per point and variant, at most, over all its processes; a variant stops earlier where "
+       "its "
+       "answer is within --target.",
+       "2"},
+      {"target", false, false, "PERCENT",
+       "Half-width of the 95 % interval that ends the sampling: of the ratio to the baseline, or of the "
+       "median where "
+       "there is none.",
+       "2"},
+      {"processes", false, false, "NUMBER",
+       "Processes that measure a point, one after another, and share its budget: times differ between "
+       "processes by "
+       "more than within one.",
        "2"},
       {"timeout", false, false, "SECONDS",
        "Seconds one step of a point (solving the oracle, one checked run, one sample) may take before the "

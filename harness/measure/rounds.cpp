@@ -10,6 +10,7 @@
 #include <random>
 #include <stdexcept>
 
+#include "harness/analysis/processes.h"
 #include "harness/measure/clock.h"
 
 namespace attn {
@@ -60,12 +61,17 @@ class Case {
     if (error_) std::rethrow_exception(error_);
   }
 
-  void judge(double half_width) {
-    series_.interval = median_interval(series_.times_s());
-    const double middle = median(series_.times_s());
-    series_.converged = series_.interval.known() && series_.interval.high <= middle * (1 + half_width) &&
-                        series_.interval.low >= middle * (1 - half_width);
-    finished_ = series_.converged || out_of_budget();
+  /// `baseline`: null where the case's own median is the answer.
+  void judge(double target, const TimedSeries* baseline) {
+    // At numbers of samples that grow by a twentieth: a look costs more than a short sample, and an interval
+    // looked at less often stops less often by chance.
+    if (series_.samples.size() >= next_look_) {
+      next_look_ = series_.samples.size() + 1 + series_.samples.size() / 20;
+      const bool known = within_target(
+          {baseline ? ratios_by_round(series_.samples, baseline->samples) : series_.times_s()}, target);
+      series_.stop = !known ? Stop::budget : baseline ? Stop::ratio : Stop::median;
+    }
+    finished_ = series_.stop != Stop::budget || out_of_budget();
   }
 
   bool finished() const { return finished_; }
@@ -106,6 +112,7 @@ class Case {
   bool long_call_ = false;
   bool finished_ = false;
   int64_t round_ = 0;
+  size_t next_look_ = 1;
   std::string filter_;
   SilentReporter reporter_;
   std::exception_ptr error_;
@@ -118,6 +125,18 @@ struct Registration {
 };
 
 }  // namespace
+
+std::string to_text(Stop stop) {
+  switch (stop) {
+    case Stop::budget:
+      return "budget";
+    case Stop::ratio:
+      return "ratio";
+    case Stop::median:
+      return "median";
+  }
+  return "?";
+}
 
 std::vector<double> TimedSeries::times_s() const {
   std::vector<double> times;
@@ -144,13 +163,16 @@ std::vector<TimedSeries> time_rounds(const std::vector<TimedCase>& sources, cons
       if (!cases[k].finished()) order.push_back(k);
     }
     if (order.empty()) break;
-    const auto base = options.baseline;
-    if (base && cases[*base].finished() && !cases[*base].out_of_budget()) order.push_back(*base);
+    Case* const base = options.baseline ? &cases[*options.baseline] : nullptr;
+    if (base && base->finished() && !base->out_of_budget()) order.push_back(*options.baseline);
     std::shuffle(order.begin(), order.end(), random);
     for (size_t k : order) {
       options.announce(k);
       cases[k].run(round);
-      cases[k].judge(options.half_width);
+    }
+    for (size_t k : order) {
+      const bool paired = base && base != &cases[k] && !base->out_of_budget();
+      cases[k].judge(options.target, paired ? &base->series() : nullptr);
     }
   }
   std::vector<TimedSeries> results;
@@ -158,16 +180,16 @@ std::vector<TimedSeries> time_rounds(const std::vector<TimedCase>& sources, cons
   return results;
 }
 
-std::optional<Ratio> paired_ratio(const TimedSeries& series, const TimedSeries& baseline) {
+std::vector<double> ratios_by_round(const std::vector<TimedSample>& series,
+                                    const std::vector<TimedSample>& baseline) {
   std::map<int64_t, double> by_round;
-  for (const TimedSample& sample : baseline.samples) by_round[sample.round] = sample.time_s;
+  for (const TimedSample& sample : baseline) by_round[sample.round] = sample.time_s;
   std::vector<double> ratios;
-  for (const TimedSample& sample : series.samples) {
+  for (const TimedSample& sample : series) {
     const auto found = by_round.find(sample.round);
     if (found != by_round.end()) ratios.push_back(sample.time_s / found->second);
   }
-  if (ratios.empty()) return std::nullopt;
-  return Ratio{median(ratios), median_interval(ratios)};
+  return ratios;
 }
 
 }  // namespace attn

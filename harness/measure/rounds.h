@@ -1,11 +1,13 @@
 #pragma once
 // Timing of several cases against each other: interleaved rounds in random order through Google Benchmark,
-// until every case's median is known well enough or has used its budget.
+// until the answer about every case is known well enough or its budget is spent.
 //
-// A sample is a batch of calls long enough for the clock; its time is that of one call. A case leaves the
-// rounds when the 95 % interval of its median is within 2 % on both sides (at least 6 samples: fewer have no
-// such interval), or when its budget is spent. The baseline stays while others run, so that ratios are paired
-// by round.
+// A sample is a batch of calls long enough for the clock; its time is that of one call. The answer is the
+// ratio to the baseline, paired by round: what disturbs a round disturbs both. A case leaves the rounds when
+// the 95 % interval of the median ratio, by order statistics, is within the target on both sides (at least 6
+// rounds: fewer have no such interval), or when its budget is spent. Without a baseline, or once the
+// baseline's budget is spent, the interval of its own median counts; so it does for the baseline, which stays
+// while others run.
 
 #include <cstddef>
 #include <cstdint>
@@ -13,8 +15,6 @@
 #include <optional>
 #include <string>
 #include <vector>
-
-#include "harness/analysis/interval.h"
 
 namespace attn {
 
@@ -30,19 +30,26 @@ struct TimedSample {
   std::optional<double> clock_hz;
 };
 
+/// What ended the sampling of a case.
+enum class Stop {
+  budget,  ///< neither of the others within the budget
+  ratio,   ///< the ratio to the baseline is known within the target
+  median   ///< the case's own median is
+};
+std::string to_text(Stop stop);
+
 struct TimedSeries {
   int64_t calls_per_sample = 1;
   std::vector<TimedSample> samples;
-  Interval interval;  ///< of the median; not known below 6 samples
-  bool converged = false;
+  Stop stop = Stop::budget;
 
   std::vector<double> times_s() const;
 };
 
 struct RoundOptions {
-  double half_width = 0.02;  ///< of the interval, relative to the median, where a case stops
-  double budget_s = 2;       ///< timed seconds per case; the sample that crosses it is the last
-  uint64_t seed = 0;         ///< of the order within a round
+  double target = 0.02;  ///< half-width of the interval, relative to the median, where a case stops
+  double budget_s = 2;   ///< timed seconds per case; the sample that crosses it is the last
+  uint64_t seed = 0;     ///< of the order within a round
   std::optional<size_t> baseline;
   /// Seconds of untimed calls before every sample, taken from the budget; none before calls that last 0.1 s.
   /// Needed where cases have different pools of threads: idle threads spin for milliseconds and take the
@@ -55,12 +62,9 @@ struct RoundOptions {
 /// Throws what a case throws.
 std::vector<TimedSeries> time_rounds(const std::vector<TimedCase>& cases, const RoundOptions& options);
 
-/// Median of the per-round ratios series / baseline with its interval; nothing where they share no round.
-struct Ratio {
-  double median = 0;
-  Interval interval;
-};
-std::optional<Ratio> paired_ratio(const TimedSeries& series, const TimedSeries& baseline);
+/// Of each round that both have, in the order of the series.
+std::vector<double> ratios_by_round(const std::vector<TimedSample>& series,
+                                    const std::vector<TimedSample>& baseline);
 
 /// Shortest sample: 1000 steps of the clock, and at least 200 microseconds.
 double shortest_sample_s();

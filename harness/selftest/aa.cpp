@@ -45,7 +45,7 @@ CampaignData simulate_campaign(const AaScenario& scenario, double change, std::m
       const double time_s = (rate * n * n + 1e-4) * std::exp(session + change);
       SimulatedCampaign one;
       one.add(simulate_row(variant, Axis::n, n, 2),
-              simulate_samples(time_s, scenario.noise, {0.02, 1}, random));
+              simulate_samples(time_s, scenario.noise, {.budget_s = 1}, random));
       data.rows.push_back(one.rows.front());
       data.samples.merge(one.samples);
     }

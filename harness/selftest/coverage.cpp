@@ -40,7 +40,8 @@ SimulatedCampaign simulate(const CoverageScenario& scenario, std::mt19937_64& ra
       row.memory_workspace_planned_bytes = row.memory_workspace_peak_bytes = std::llround(bytes);
     }
     if (scenario.knee_x > 0 && x >= scenario.knee_x) work *= scenario.knee_factor;
-    campaign.add(std::move(row), simulate_samples(truth.offset + work, scenario.noise, {}, random));
+    campaign.add(std::move(row),
+                 simulate_samples(truth.offset + work, scenario.noise, scenario.stopping, random));
   }
   return campaign;
 }
@@ -107,6 +108,8 @@ std::vector<CoverageScenario> coverage_scenarios() {
       {.name = "n^2, 3 points", .x = doubling(1024, 4096)},
       {.name = "n^2, calm machine", .x = long_sweep, .noise = calm},
       {.name = "n^2, rough machine", .x = long_sweep, .noise = rough},
+      {.name = "n^2, ratio known at once", .x = long_sweep, .stopping = {.target = 1}},
+      {.name = "n^2, one process", .x = long_sweep, .stopping = {.processes = 1}},
       {.name = "n^1, 8 points", .exponent = 1, .x = long_sweep},
       {.name = "a <= 10 % + n^2, 8 points", .offset_high = 0.1, .x = long_sweep},
       {.name = "a <= 10 % + n^2, calm", .offset_high = 0.1, .x = long_sweep, .noise = calm},

@@ -23,6 +23,7 @@ struct CoverageScenario {
   double smallest_time_s = 5e-3;  ///< c x^b at the smallest x, within a factor of two
   std::vector<double> x;
   Noise noise;
+  Stopping stopping;
   double knee_x = 0;  ///< from here on c x^b is knee_factor times as long; 0: nowhere
   double knee_factor = 1;
 };

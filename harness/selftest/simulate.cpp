@@ -25,12 +25,34 @@ size_t rank_of(size_t count) {
 }
 
 /// `sorted`: ascending.
-bool precise_enough(const std::vector<double>& sorted, double half_width) {
+bool precise_enough(const std::vector<double>& sorted, double target) {
   const size_t count = sorted.size();
   if (count < kFewestSamples) return false;
   const double middle = (sorted[(count - 1) / 2] + sorted[count / 2]) / 2;
-  return sorted[count - rank_of(count)] <= middle * (1 + half_width) &&
-         sorted[rank_of(count) - 1] >= middle * (1 - half_width);
+  return sorted[count - rank_of(count)] <= middle * (1 + target) &&
+         sorted[rank_of(count) - 1] >= middle * (1 - target);
+}
+
+/// `sd`: of the samples of this point.
+void simulate_process(Samples& samples, int process, double true_time_s, double sd, const Noise& noise,
+                      const Stopping& stopping, std::mt19937_64& random) {
+  std::normal_distribution<double> normal;
+  std::uniform_real_distribution<double> uniform;
+  std::exponential_distribution<double> delay(1 / noise.slow_mean);
+  double shift = noise.between * normal(random);
+  if (uniform(random) < noise.slow_processes) shift += delay(random) / 3;
+  const double memory = noise.correlation, fresh = std::sqrt(1 - memory * memory);
+  double state = normal(random), spent_s = 0;
+  std::vector<double> sorted;
+  while (sorted.size() < kMostSamples && spent_s < stopping.budget_s / stopping.processes &&
+         !precise_enough(sorted, stopping.target * std::sqrt(stopping.processes))) {
+    const double slow = uniform(random) < noise.slow_share ? delay(random) : 0;
+    const double time_s = true_time_s * std::exp(shift + sd * state + slow);
+    state = memory * state + fresh * normal(random);
+    samples.add(process, static_cast<int64_t>(sorted.size()), time_s);
+    sorted.insert(std::upper_bound(sorted.begin(), sorted.end(), time_s), time_s);
+    spent_s += std::max(time_s, 200e-6);  // a sample is a batch of calls, no shorter
+  }
 }
 
 }  // namespace
@@ -38,23 +60,10 @@ bool precise_enough(const std::vector<double>& sorted, double half_width) {
 Samples simulate_samples(double true_time_s, const Noise& noise, const Stopping& stopping,
                          std::mt19937_64& random) {
   std::normal_distribution<double> normal;
-  std::uniform_real_distribution<double> uniform;
-  std::exponential_distribution<double> delay(1 / noise.slow_mean);
   const double sd = noise.within * std::exp(noise.within_spread * normal(random));
-  double process = noise.between * normal(random);
-  if (uniform(random) < noise.slow_processes) process += delay(random) / 3;
-  const double memory = noise.correlation, fresh = std::sqrt(1 - memory * memory);
-  double state = normal(random), spent_s = 0;
-  std::vector<double> sorted;
   Samples samples;
-  while (sorted.size() < kMostSamples && spent_s < stopping.budget_s &&
-         !precise_enough(sorted, stopping.half_width)) {
-    const double slow = uniform(random) < noise.slow_share ? delay(random) : 0;
-    const double time_s = true_time_s * std::exp(process + sd * state + slow);
-    state = memory * state + fresh * normal(random);
-    samples.add(static_cast<int64_t>(sorted.size()), time_s);
-    sorted.insert(std::upper_bound(sorted.begin(), sorted.end(), time_s), time_s);
-    spent_s += std::max(time_s, 200e-6);  // a sample is a batch of calls, no shorter
+  for (int process = 0; process < stopping.processes; ++process) {
+    simulate_process(samples, process, true_time_s, sd, noise, stopping, random);
   }
   return samples;
 }

@@ -17,17 +17,19 @@ struct Noise {
   double correlation = 0.25;    ///< between successive samples
   double slow_share = 0.03;     ///< of samples that something else delayed,
   double slow_mean = 0.3;       ///< by this much on average (exponential)
-  double between = 0.02;        ///< sd of a whole process, so of a point: placement, pages, neighbours
+  double between = 0.02;        ///< sd of a whole process: placement, pages, neighbours
   double slow_processes = 0.0;  ///< share of processes that a neighbour disturbs all along, by slow_mean / 3
 };
 
-/// The stopping rule of a campaign (harness/measure/rounds.h): the interval of the median, or the budget.
+/// The stopping rule of a campaign (harness/measure/rounds.h): the interval of the median, or the budget,
+/// both shared out to the processes of a point. A wide target stands for a ratio that is known at once.
 struct Stopping {
-  double half_width = 0.02;
+  double target = 0.02;
   double budget_s = 4;
+  int processes = 2;
 };
 
-/// Raw times of one point in one process, around a true time.
+/// Raw times of one point in all its processes, around a true time.
 Samples simulate_samples(double true_time_s, const Noise& noise, const Stopping& stopping,
                          std::mt19937_64& random);
 

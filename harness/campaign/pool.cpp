@@ -1,0 +1,153 @@
+#include "harness/campaign/pool.h"
+
+#include <algorithm>
+#include <numeric>
+#include <optional>
+
+#include "harness/analysis/processes.h"
+#include "harness/measure/rounds.h"
+#include "harness/problem/problem.h"
+#include "harness/run/theory.h"
+
+namespace attn {
+namespace {
+
+template <class T>
+void keep_larger(std::optional<T>& kept, const std::optional<T>& other) {
+  if (other && (!kept || *kept < *other)) kept = other;
+}
+
+std::optional<double> mean_of(const std::vector<Outcome>& outcomes, Number ResultRow::*member) {
+  std::vector<double> values;
+  for (const Outcome& outcome : outcomes) {
+    if (outcome.row.*member) values.push_back(*(outcome.row.*member));
+  }
+  if (values.empty()) return std::nullopt;
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+ByProcess times_of(const std::vector<Outcome>& processes) {
+  ByProcess times;
+  for (const Outcome& outcome : processes) {
+    auto& process = times.emplace_back();
+    for (const SampleRow& sample : outcome.samples) process.push_back(sample.time_s);
+  }
+  return times;
+}
+
+std::vector<TimedSample> timed_samples(const Outcome& outcome) {
+  std::vector<TimedSample> samples;
+  for (const SampleRow& row : outcome.samples) samples.push_back({row.round, row.time_s, row.clock_hz});
+  return samples;
+}
+
+ByProcess ratios_of(const std::vector<Outcome>& processes, const std::vector<Outcome>& baseline) {
+  ByProcess ratios;
+  for (size_t k = 0; k < std::min(processes.size(), baseline.size()); ++k) {
+    ratios.push_back(ratios_by_round(timed_samples(processes[k]), timed_samples(baseline[k])));
+  }
+  return ratios;
+}
+
+std::string stop_of(const std::vector<Outcome>& processes, const ByProcess& times, const ByProcess& ratios,
+                    double target) {
+  const auto stopped_by = [&](Stop stop) {
+    return std::any_of(processes.begin(), processes.end(),
+                       [&](const Outcome& outcome) { return outcome.row.stop == to_text(stop); });
+  };
+  if (within_target(ratios, target)) return to_text(Stop::ratio);
+  if (stopped_by(Stop::median) && within_target(times, target)) return to_text(Stop::median);
+  return stopped_by(Stop::budget) ? to_text(Stop::budget) : "processes";
+}
+
+void join_samples(Outcome& pooled, const std::vector<Outcome>& processes, const ByProcess& times) {
+  pooled.samples.clear();
+  int64_t outliers = 0;
+  for (size_t process = 0; process < processes.size(); ++process) {
+    const std::vector<bool> marks = find_outliers(times[process]);
+    for (size_t k = 0; k < marks.size(); ++k) {
+      SampleRow sample = processes[process].samples[k];
+      sample.process = static_cast<int64_t>(process);
+      sample.outlier = marks[k] ? "yes" : "no";
+      outliers += marks[k];
+      pooled.samples.push_back(std::move(sample));
+    }
+  }
+  pooled.row.outliers = outliers;
+}
+
+void record_times(ResultRow& row, const ByProcess& times) {
+  const std::vector<double> all = join(times);
+  row.time_s_median = median(all);
+  row.time_s_min = *std::min_element(all.begin(), all.end());
+  row.samples = static_cast<int64_t>(all.size());
+  row.processes = static_cast<int64_t>(times.size());
+  if (const Interval interval = interval_over_processes(times); interval.known()) {
+    row.time_s_ci_low = interval.low;
+    row.time_s_ci_high = interval.high;
+  }
+  const Deviations deviations = deviations_of(times);
+  row.time_s_sd_within = deviations.within;
+  row.time_s_sd_between = deviations.between;
+}
+
+void record_ratio(ResultRow& row, const ByProcess& ratios) {
+  const std::vector<double> all = join(ratios);
+  if (all.empty()) return;
+  row.ratio_to_baseline = median(all);
+  if (const Interval interval = interval_over_processes(ratios); interval.known()) {
+    row.ratio_ci_low = interval.low;
+    row.ratio_ci_high = interval.high;
+  }
+}
+
+/// The roofs are the CPU's.
+void record_roof(ResultRow& row, const RoofLimits& roofs) {
+  row.flops_per_s = *row.flops_useful / *row.time_s_median;
+  if (row.device != "cpu") return;
+  const double exps = useful_exps(Problem::parse(row.problem));
+  const auto limit = limit_of({*row.flops_useful, exps, *row.bytes_min, *row.bytes_min}, roofs);
+  if (!limit) return;
+  row.roof_fraction = limit->time_s / *row.time_s_median;
+  row.bound = to_text(limit->bound);
+}
+
+void record_clock(Outcome& pooled) {
+  double sum = 0;
+  int64_t count = 0;
+  for (const SampleRow& sample : pooled.samples) {
+    if (!sample.clock_hz) continue;
+    sum += *sample.clock_hz;
+    ++count;
+  }
+  if (count > 0) pooled.row.clock_hz_mean = sum / static_cast<double>(count);
+}
+
+}  // namespace
+
+Outcome pool(const Job& job, const std::vector<Outcome>& processes, const std::vector<Outcome>& baseline) {
+  Outcome pooled = processes.front();
+  ResultRow& row = pooled.row;
+  row.rounds = 0;
+  for (const Outcome& outcome : processes) {
+    keep_larger(row.error_rel_l2, outcome.row.error_rel_l2);
+    keep_larger(row.error_max_abs, outcome.row.error_max_abs);
+    keep_larger(row.error_bound, outcome.row.error_bound);
+    keep_larger(row.memory_workspace_peak_bytes, outcome.row.memory_workspace_peak_bytes);
+    keep_larger(row.memory_process_peak_bytes, outcome.row.memory_process_peak_bytes);
+    *row.rounds += outcome.samples.back().round + 1;
+  }
+  row.steal_fraction = mean_of(processes, &ResultRow::steal_fraction);
+  row.cpu_pressure = mean_of(processes, &ResultRow::cpu_pressure);
+  const ByProcess times = times_of(processes), ratios = ratios_of(processes, baseline);
+  const bool is_baseline = row.variant == job.baseline;
+  row.stop = stop_of(processes, times, is_baseline ? ByProcess{} : ratios, job.target);
+  record_times(row, times);
+  record_ratio(row, ratios);
+  record_roof(row, job.roofs);
+  join_samples(pooled, processes, times);
+  record_clock(pooled);
+  return pooled;
+}
+
+}  // namespace attn
