@@ -12,6 +12,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "tests/host_warp.h"
 #include "variants/common/block.cuh"
 
 namespace attn {
@@ -40,12 +41,25 @@ class HostBlock {
     });
   }
 
+  template <class Phase>
+  void each_warp(const Phase& phase) {
+    queue_.push_back([this, phase](int warp) {
+      HostWarp<State> together(&state(warp * kWarp), warp);
+      phase(together);
+    });
+  }
+
   void sync() {
     const int warps = static_cast<int>(states_.size()) / kWarp;
     for (int k = 0; k < warps; ++k) {
       for (const auto& step : queue_) step(schedule_.descending ? warps - 1 - k : k);
     }
     queue_.clear();
+  }
+
+  bool sync_any(bool State::*flag) {
+    sync();
+    return std::any_of(states_.begin(), states_.end(), [flag](const State& state) { return state.*flag; });
   }
 
   template <class Combine, int lanes, int count>
@@ -67,11 +81,11 @@ class HostBlock {
   void copy(T* shared, const T* global) {
     const auto misaligned = [](const void* at) { return reinterpret_cast<uintptr_t>(at) % sizeof(T) != 0; };
     if (misaligned(shared) || misaligned(global)) throw std::logic_error("misaligned copy");
-    if (schedule_.late_copies) {
-      copies_[static_cast<size_t>(current_)].push_back([=] { *shared = *global; });
-    } else {
-      *shared = *global;
-    }
+    land([=] { *shared = *global; });
+  }
+  void copy_or_zero(Float4* shared, const void* global, bool there) {
+    if (there) return copy(shared, static_cast<const Float4*>(global));
+    land([=] { *shared = Float4{}; });
   }
   void wait_copies() {
     for (const auto& copy : copies_[static_cast<size_t>(current_)]) copy();
@@ -79,6 +93,10 @@ class HostBlock {
   }
 
  private:
+  void land(std::function<void()> copy) {
+    if (!schedule_.late_copies) return copy();
+    copies_[static_cast<size_t>(current_)].push_back(std::move(copy));
+  }
   State& state(int thread) { return states_[static_cast<size_t>(thread)]; }
 
   HostSchedule schedule_;

@@ -52,6 +52,11 @@ struct MaskRule {
   int64_t block_kv = 1;
   int64_t block_columns = 0;
 
+  /// position / size, for positions below 2^32: dividing 64-bit numbers costs a GPU kernel its registers.
+  ATTN_HOST_DEVICE static int64_t block_of(int64_t position, int64_t size) {
+    return size > position ? 0 : static_cast<uint32_t>(position) / static_cast<uint32_t>(size);
+  }
+
   ATTN_HOST_DEVICE int64_t key_length(int64_t b) const {
     return lengths ? lengths[b % lengths_count].of(seq_kv) : seq_kv;
   }
@@ -73,7 +78,7 @@ struct MaskRule {
   ATTN_HOST_DEVICE bool allows(int64_t b, int64_t i, int64_t j) const {
     const int64_t distance = j - i;
     if (distance < band_low || distance > band_high || j >= key_length(b)) return false;
-    return !blocks || blocks[(i / block_q) * block_columns + j / block_kv];
+    return !blocks || blocks[block_of(i, block_q) * block_columns + block_of(j, block_kv)];
   }
 
   /// Queries [i0, i1) against keys [j0, j1). `full` and `empty` are exact statements; `partial` may hold
@@ -85,8 +90,8 @@ struct MaskRule {
     bool full = lowest >= band_low && highest <= band_high && j1 <= length;
     if (blocks) {
       bool any = false;
-      for (int64_t r = i0 / block_q; r <= (i1 - 1) / block_q; ++r) {
-        for (int64_t c = j0 / block_kv; c <= (j1 - 1) / block_kv; ++c) {
+      for (int64_t r = block_of(i0, block_q); r <= block_of(i1 - 1, block_q); ++r) {
+        for (int64_t c = block_of(j0, block_kv); c <= block_of(j1 - 1, block_kv); ++c) {
           const bool visible = blocks[r * block_columns + c] != 0;
           any = any || visible;
           full = full && visible;

@@ -12,21 +12,10 @@
 // the host model runs them later: warp after warp, in either order, so that a missing barrier shows as a
 // wrong result.
 
-#include <cmath>
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-
+#include "variants/common/device.cuh"
+#include "variants/common/ptx.cuh"
 #if defined(__CUDACC__)
-#include <cuda_pipeline.h>
-#include <cuda_runtime.h>
-
 #include "harness/run/cuda_check.h"
-#define ATTN_DEVICE __device__ __forceinline__
-#define ATTN_UNROLL _Pragma("unroll")
-#else
-#define ATTN_DEVICE inline
-#define ATTN_UNROLL
 #endif
 
 namespace attn {
@@ -44,6 +33,20 @@ struct Sum {
 
 #if defined(__CUDACC__)
 
+/// Combines a value over aligned groups of `lanes` neighbours; all get the result.
+template <class Combine, int lanes>
+__device__ __forceinline__ float combine_lanes(float value) {
+  static_assert(lanes <= 32 && (lanes & (lanes - 1)) == 0, "a group must lie within a warp");
+  ATTN_UNROLL
+  for (int offset = lanes / 2; offset > 0; offset /= 2) {
+    value = Combine::of(value, __shfl_xor_sync(0xffffffffu, value, offset));
+  }
+  return value;
+}
+
+template <class State>
+class CudaWarp;  // variants/common/warp.cuh
+
 template <class State>
 class CudaBlock {
  public:
@@ -53,21 +56,21 @@ class CudaBlock {
   __device__ __forceinline__ void each(const Phase& phase) {
     phase(*this, static_cast<int>(threadIdx.x), state_);
   }
+  /// phase(warp), for what the lanes of a warp do together (variants/common/warp.cuh).
+  template <class Phase>
+  __device__ __forceinline__ void each_warp(const Phase& phase) {
+    CudaWarp<State> warp(state_);
+    phase(warp);
+  }
   __device__ __forceinline__ void sync() { __syncthreads(); }
+  /// A sync() that says whether state.*flag is true of some thread.
+  __device__ __forceinline__ bool sync_any(bool State::*flag) { return __syncthreads_or(state_.*flag) != 0; }
 
   /// Combines state.*field[0..count) over aligned groups of `lanes` neighbours; all get the result.
   template <class Combine, int lanes, int count>
   __device__ __forceinline__ void reduce(float (State::*field)[count]) {
-    static_assert(lanes <= 32 && (lanes & (lanes - 1)) == 0, "a group must lie within a warp");
     ATTN_UNROLL
-    for (int k = 0; k < count; ++k) {
-      float value = (state_.*field)[k];
-      ATTN_UNROLL
-      for (int offset = lanes / 2; offset > 0; offset /= 2) {
-        value = Combine::of(value, __shfl_xor_sync(0xffffffffu, value, offset));
-      }
-      (state_.*field)[k] = value;
-    }
+    for (int k = 0; k < count; ++k) (state_.*field)[k] = combine_lanes<Combine, lanes>((state_.*field)[k]);
   }
 
   /// Global to shared memory behind the thread's back, until wait_copies(). Both addresses aligned to T.
@@ -75,11 +78,12 @@ class CudaBlock {
   __device__ __forceinline__ void copy(T* shared, const T* global) {
     __pipeline_memcpy_async(shared, global, sizeof(T));
   }
-  /// Waits for the thread's own copies; others' need a sync() after it.
-  __device__ __forceinline__ void wait_copies() {
-    __pipeline_commit();
-    __pipeline_wait_prior(0);
+  /// 16 bytes alike, or zeros where there is nothing to read.
+  __device__ __forceinline__ void copy_or_zero(Float4* shared, const void* global, bool there) {
+    cp_async_16(shared, global, there ? 16 : 0);
   }
+  /// Waits for the thread's own copies; others' need a sync() after it.
+  __device__ __forceinline__ void wait_copies() { cp_async_wait_all(); }
 
  private:
   State state_;

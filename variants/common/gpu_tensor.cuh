@@ -1,8 +1,9 @@
 #pragma once
-// Operands as GPU kernels take them: typed pointers and strides, and the storage type bf16.
+// Operands as GPU kernels take them: typed pointers and strides, and the storage types bf16 and f16.
 
 #include <cstdint>
 
+#include "harness/problem/dtype.h"
 #include "harness/problem/tensor.h"
 #include "variants/common/block.cuh"
 
@@ -10,6 +11,7 @@ namespace attn {
 
 /// Storage only; converted by to_float and Bf16::rounded.
 struct Bf16 {
+  static constexpr uint32_t kExponent = 0x7f80;  ///< all of it set: NaN or infinity
   uint16_t bits;
 
   /// Nearest, ties to even; NaN stays NaN.
@@ -21,7 +23,28 @@ struct Bf16 {
   }
 };
 
+/// Storage only, as Bf16.
+struct F16 {
+  static constexpr uint32_t kExponent = 0x7c00;
+  uint16_t bits;
+
+#if defined(__CUDACC__)
+  __device__ __forceinline__ static F16 rounded(float value) { return {f16_of_float(value)}; }
+#else
+  static F16 rounded(float value) {
+    F16 half;
+    store(Dtype::f16, &half.bits, 0, value);
+    return half;
+  }
+#endif
+};
+
 ATTN_DEVICE float to_float(float value) { return value; }
+#if defined(__CUDACC__)
+__device__ __forceinline__ float to_float(F16 value) { return float_of_f16(value.bits); }
+#else
+inline float to_float(F16 value) { return load(Dtype::f16, &value.bits, 0); }
+#endif
 ATTN_DEVICE float to_float(Bf16 value) {
   const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
   float wide;
@@ -30,6 +53,7 @@ ATTN_DEVICE float to_float(Bf16 value) {
 }
 ATTN_DEVICE void set(float& to, float value) { to = value; }
 ATTN_DEVICE void set(Bf16& to, float value) { to = Bf16::rounded(value); }
+ATTN_DEVICE void set(F16& to, float value) { to = F16::rounded(value); }
 
 template <class T>
 struct GpuTensor {  // [batch, seq, head, width]
@@ -41,10 +65,11 @@ struct GpuTensor {  // [batch, seq, head, width]
   ATTN_DEVICE T* row(int64_t b, int64_t i, int64_t h) const {
     return data + b * batch_stride + i * seq_stride + h * head_stride;
   }
-  /// Whether rows of `width` elements may be read four at a time.
+  /// Whether rows of `width` elements may be read 16 bytes at a time.
   bool aligned(int64_t width) const {
+    constexpr int64_t kElements = 16 / sizeof(T);
     const int64_t strides = batch_stride | seq_stride | head_stride | width;
-    return strides % 4 == 0 && reinterpret_cast<uintptr_t>(data) % (4 * sizeof(T)) == 0;
+    return strides % kElements == 0 && reinterpret_cast<uintptr_t>(data) % 16 == 0;
   }
 };
 

@@ -26,28 +26,24 @@
 #include <limits>
 
 #include "variants/common/gpu_tensor.cuh"
-#include "variants/common/mask_cuda.cuh"
 #include "variants/common/position_cuda.cuh"
+#include "variants/flash/flash_tiles.cuh"
 
 namespace attn {
 
-struct FlashSimtArgs {
+struct FlashSimtArgs : FlashShape {
   GpuTensor<const float> q, k, v;
   GpuTensor<float> o;
   float* lse;  // [batch, heads_q, seq_q]
-  int64_t heads_q, group, seq_q, seq_kv;
   int head_dim, value_dim;
   bool q_aligned, k_aligned, v_aligned, o_aligned;  ///< rows may be read four floats at a time
   float scale;
   float softcap;  ///< 0: none
-  MaskRule rule;  ///< over device memory
   BiasRows bias;
   const float* shaw_key;    // [2 clip + 1, head_dim]
   const float* shaw_value;  // [2 clip + 1, value_dim]
   int64_t clip;
   bool key_table_aligned, value_table_aligned;
-
-  ATTN_HOST_DEVICE int64_t query_tiles(int64_t rows) const { return (seq_q + rows - 1) / rows; }
 };
 
 /// kWidth: padded head_dim and value_dim. kMasked: the problem has a mask. kExtended: it has a position or a
@@ -90,40 +86,8 @@ struct FlashSimt {
 
   FlashSimtArgs args;
 
-  /// Where the block stands. Later queries first: under a causal mask they have the most work.
-  struct Place {
-    int64_t b, h, head_kv, i0, i1;
-    MaskRule rule;
-    TileRange range;
-  };
-  ATTN_DEVICE Place place_of(int64_t index) const {
-    const int64_t tiles = args.query_tiles(kRows), head = index / tiles;
-    Place place;
-    place.b = head / args.heads_q;
-    place.h = head % args.heads_q;
-    place.head_kv = place.h / args.group;
-    place.i0 = (tiles - 1 - index % tiles) * kRows;
-    place.i1 = place.i0 + kRows < args.seq_q ? place.i0 + kRows : args.seq_q;
-    if constexpr (kMasked) {
-      place.rule = of_batch_entry(args.rule, place.b);
-      place.range = visited_tiles(place.rule, place.i0, place.i1, kKeys);
-    } else {
-      place.range = {0, (args.seq_kv + kKeys - 1) / kKeys};
-    }
-    return place;
-  }
-  ATTN_DEVICE int64_t next(const Place& place, int64_t tile) const {
-    if constexpr (kMasked) return next_tile(place.rule, place.i0, place.i1, kKeys, tile, place.range);
-    return tile;
-  }
-  /// Whether some pair of the tile is not allowed.
-  ATTN_DEVICE bool is_partial(const Place& place, int64_t j0) const {
-    if (j0 + kKeys > args.seq_kv) return true;
-    if constexpr (kMasked) {
-      return place.rule.tile(0, place.i0, place.i1, j0, j0 + kKeys) != TileKind::full;
-    }
-    return false;
-  }
+  using Tiles = FlashTiles<kRows, kKeys, kMasked>;
+  using Place = typename Tiles::Place;
 
   /// Distances j - (i + o) of a tile, rows beyond the last query included.
   enum class Side { low, band, high };
@@ -136,16 +100,16 @@ struct FlashSimt {
 
   template <class Block>
   ATTN_DEVICE void run(Block& block, int64_t index, float* shared) const {
-    const Place place = place_of(index);
+    const Place place = Tiles::place_of(args, index);
     start(block, place, shared);
-    int64_t tile = next(place, place.range.first);
-    if (tile < place.range.last) load_keys(block, place, tile * kKeys, shared);
+    int tile = Tiles::next(args, place, place.first);
+    if (tile < place.last) load_keys(block, place, int64_t{tile} * kKeys, shared);
     if constexpr (kExtended) {
       if (args.shaw_key) edge_terms(block, shared);
     }
-    while (tile < place.range.last) {
-      const int64_t j0 = tile * kKeys;
-      const bool partial = is_partial(place, j0);
+    while (tile < place.last) {
+      const int64_t j0 = int64_t{tile} * kKeys;
+      const bool partial = Tiles::is_partial(args, place, j0);
       wait(block);
       block.sync();  // K is here; V and P of the tile before are no longer read
       load_values(block, place, j0, shared);
@@ -157,8 +121,8 @@ struct FlashSimt {
       weigh(block, place, j0, shared);
       wait(block);
       block.sync();  // V and P are here; K is no longer read
-      tile = next(place, tile + 1);
-      if (tile < place.range.last) load_keys(block, place, tile * kKeys, shared);
+      tile = Tiles::next(args, place, tile + 1);
+      if (tile < place.last) load_keys(block, place, int64_t{tile} * kKeys, shared);
       accumulate(block, shared, partial);
       if constexpr (kExtended) {
         if (args.shaw_value) add_shaw_values(block, place, j0, shared);
@@ -377,7 +341,7 @@ struct FlashSimt {
           bool visible = j < args.seq_kv;
           if constexpr (kMasked) {
             const int64_t i = place.i0 + row_of(thread, r);
-            visible = visible && i < args.seq_q && place.rule.allows(0, i, j);
+            visible = visible && i < args.seq_q && Tiles::rule_of(args, place).allows(0, i, j);
           }
           if (!visible) state.s[r][k] = -INFINITY;
         }

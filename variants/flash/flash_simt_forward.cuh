@@ -14,9 +14,7 @@ inline int64_t flash_simt_width(const Problem& p) {
 }
 inline constexpr int64_t kFlashSimtRows = 64;
 inline int64_t flash_simt_keys(int64_t width) { return width == 64 ? 64 : 32; }
-inline int64_t flash_simt_blocks(const Problem& p) {
-  return (p.seq_q + kFlashSimtRows - 1) / kFlashSimtRows * p.heads_q * p.batch;
-}
+inline int64_t flash_simt_blocks(const Problem& p) { return flash_blocks(p, kFlashSimtRows); }
 
 struct FlashSimtScratch {
   DeviceMask mask;
@@ -41,7 +39,7 @@ struct FlashSimtScratch {
 template <class Queue>
 FlashSimtArgs flash_simt_args(const Queue& queue, const Problem& p, const Forward& forward,
                               const FlashSimtScratch& scratch) {
-  FlashSimtArgs args{};
+  FlashSimtArgs args{FlashShape::of(p, scratch.mask.rule(p))};
   args.q = gpu_tensor<const float>(forward.q);
   args.k = gpu_tensor<const float>(forward.k);
   args.v = gpu_tensor<const float>(forward.v);
@@ -52,10 +50,6 @@ FlashSimtArgs flash_simt_args(const Queue& queue, const Problem& p, const Forwar
     args.k = scratch.rope.k(p);
   }
   args.lse = forward.lse;
-  args.heads_q = p.heads_q;
-  args.group = p.group();
-  args.seq_q = p.seq_q;
-  args.seq_kv = p.seq_kv;
   args.head_dim = static_cast<int>(p.head_dim);
   args.value_dim = static_cast<int>(p.value_dim);
   args.q_aligned = args.q.aligned(p.head_dim);
@@ -64,7 +58,6 @@ FlashSimtArgs flash_simt_args(const Queue& queue, const Problem& p, const Forwar
   args.o_aligned = args.o.aligned(p.value_dim);
   args.scale = static_cast<float>(p.softmax_scale());
   args.softcap = static_cast<float>(p.softcap);
-  args.rule = scratch.mask.rule(p);
   args.bias = scratch.bias.fill(queue, p, forward.tables);
   args.clip = p.position.clip;
   if (p.position.shaw()) args.shaw_key = forward.tables.shaw_key;
@@ -104,25 +97,13 @@ void flash_simt_forward(const Queue& queue, const Problem& p, const Forward& for
 /// What the kernel executes: whole tiles, visible or not.
 inline Cost flash_simt_cost(const Problem& p) {
   const int64_t keys = flash_simt_keys(flash_simt_width(p));
-  const MaskRule whole = p.mask_rule();
-  int64_t tiles = 0, band_tiles = 0;
-  for (int64_t b = 0; b < p.batch; ++b) {
-    const MaskRule rule = of_batch_entry(whole, b);
-    for (int64_t i0 = 0; i0 < p.seq_q; i0 += kFlashSimtRows) {
-      const int64_t i1 = std::min(i0 + kFlashSimtRows, p.seq_q);
-      const TileRange range = visited_tiles(rule, i0, i1, keys);
-      if (!rule.blocks && !p.position.shaw()) {
-        tiles += range.last - range.first;
-        continue;
-      }
-      for (int64_t tile = next_tile(rule, i0, i1, keys, range.first, range); tile < range.last;
-           tile = next_tile(rule, i0, i1, keys, tile + 1, range)) {
-        const int64_t lowest = tile * keys - (i0 + kFlashSimtRows - 1) - p.offset();
-        const bool band = lowest + kFlashSimtRows + keys - 2 > -p.position.clip && lowest < p.position.clip;
-        ++tiles;
-        band_tiles += band;
-      }
-    }
+  const int64_t tiles = count_visited_tiles(p, kFlashSimtRows, keys);
+  int64_t band_tiles = 0;
+  if (p.position.shaw()) {
+    each_visited_tile(p, kFlashSimtRows, keys, [&](int64_t i0, int64_t tile) {
+      const int64_t lowest = tile * keys - (i0 + kFlashSimtRows - 1) - p.offset();
+      band_tiles += lowest + kFlashSimtRows + keys - 2 > -p.position.clip && lowest < p.position.clip;
+    });
   }
   const auto d = static_cast<double>(p.head_dim), dv = static_cast<double>(p.value_dim);
   const double heads = static_cast<double>(p.heads_q),

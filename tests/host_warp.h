@@ -1,0 +1,122 @@
+#pragma once
+// A warp on the host (variants/common/warp.cuh): every step covers the 32 lanes in turn. ldmatrix and mma are
+// modelled by the PTX ISA's words through variants/common/mma_layout.h; an address that a GPU would refuse,
+// or that costs it bank conflicts, throws.
+
+#include <stdexcept>
+#include <vector>
+
+#include "variants/common/warp.cuh"
+
+namespace attn {
+
+/// [16, 8] += [16, 16] [16, 8] on fragments, lane by lane. The products of a step are added up before they
+/// meet the float32 sum; how a GPU rounds in between is not documented.
+template <class T, class C>
+void model_mma(const C& c, const Matrices* a, const Matrices* b, int half) {
+  float a_values[16][16], b_values[16][8];
+  for (int lane = 0; lane < kWarpLanes; ++lane) {
+    for (int e = 0; e < 8; ++e) {
+      const Cell at = mma_a(lane, e);
+      a_values[at.row][at.column] = to_float(half_of<T>(a[lane].of[e / 2], e % 2));
+    }
+    for (int e = 0; e < 4; ++e) {
+      const Cell at = mma_b(lane, e);
+      b_values[at.row][at.column] = to_float(half_of<T>(b[lane].of[2 * half + e / 2], e % 2));
+    }
+  }
+  for (int lane = 0; lane < kWarpLanes; ++lane) {
+    float(&sums)[4] = c(lane);
+    for (int e = 0; e < 4; ++e) {
+      const Cell at = mma_c(lane, e);
+      float product = 0;
+      for (int k = 0; k < 16; ++k) product += a_values[at.row][k] * b_values[k][at.column];
+      sums[e] += product;
+    }
+  }
+}
+
+/// address(lane) as ldmatrix.x4 takes it, out[lane] as it gives it.
+template <class Address>
+void model_ldmatrix(bool transposed, const Address& address, Matrices* out) {
+  for (int matrix = 0; matrix < 4; ++matrix) {
+    const uint16_t* rows[8];
+    unsigned banks = 0;
+    for (int row = 0; row < 8; ++row) {
+      const auto at = reinterpret_cast<uintptr_t>(address(8 * matrix + row));
+      if (at % 16 != 0) throw std::logic_error("ldmatrix: misaligned address");
+      rows[row] = reinterpret_cast<const uint16_t*>(at);
+      banks |= 1u << at / 16 % 8;
+    }
+    if (banks != 0xff) throw std::logic_error("ldmatrix: bank conflict");
+    for (int lane = 0; lane < kWarpLanes; ++lane) {
+      uint32_t bits = 0;
+      for (int half = 0; half < 2; ++half) {
+        const Cell at = matrix_element(lane, half);
+        const uint32_t element = transposed ? rows[at.column][at.row] : rows[at.row][at.column];
+        bits |= element << (16 * half);
+      }
+      out[lane].of[matrix] = bits;
+    }
+  }
+}
+
+template <class State>
+class HostWarp {
+ public:
+  template <class T>
+  struct Lanes {
+    T values[kWarpLanes];
+    const T& operator[](int lane) const { return values[lane]; }
+  };
+
+  HostWarp(State* states, int index) : states_(states), index_(index) {}
+
+  int index() const { return index_; }
+  template <class Step>
+  void each(const Step& step) {
+    for (int lane = 0; lane < kWarpLanes; ++lane) step(lane, states_[lane]);
+  }
+  template <class Step>
+  auto make(const Step& step) {
+    Lanes<decltype(step(0, states_[0]))> made;
+    for (int lane = 0; lane < kWarpLanes; ++lane) made.values[lane] = step(lane, states_[lane]);
+    return made;
+  }
+  void sync() {}
+  bool any(bool State::*flag) {
+    bool found = false;
+    for (int lane = 0; lane < kWarpLanes; ++lane) found = found || states_[lane].*flag;
+    return found;
+  }
+
+  template <class Combine, int lanes, int count>
+  void reduce(float (State::*field)[count]) {
+    for (int offset = lanes / 2; offset > 0; offset /= 2) {
+      for (int k = 0; k < count; ++k) {
+        float value[kWarpLanes];
+        for (int lane = 0; lane < kWarpLanes; ++lane) value[lane] = (states_[lane].*field)[k];
+        for (int lane = 0; lane < kWarpLanes; ++lane) {
+          (states_[lane].*field)[k] = Combine::of(value[lane], value[lane ^ offset]);
+        }
+      }
+    }
+  }
+
+  template <bool kTransposed, class Address>
+  Lanes<Matrices> load_matrices(const Address& address) {
+    Lanes<Matrices> loaded;
+    model_ldmatrix(kTransposed, address, loaded.values);
+    return loaded;
+  }
+  template <class T, class C>
+  void multiply(const C& c, const Lanes<Matrices>& a, const Lanes<Matrices>& b, int half) {
+    model_mma<T>([&](int lane) -> float(&)[4] { return c(states_[lane]); }, a.values, b.values, half);
+  }
+
+ private:
+  State* states_;
+  int index_;
+};
+
+}  // namespace attn

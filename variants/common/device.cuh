@@ -1,0 +1,19 @@
+#pragma once
+// Marks of functions that run on a GPU, and on the host in tests.
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__CUDACC__)
+#include <cuda_pipeline.h>
+#include <cuda_runtime.h>
+#define ATTN_DEVICE __device__ __forceinline__
+#define ATTN_UNROLL _Pragma("unroll")
+#define ATTN_ROLL _Pragma("unroll 1")
+#else
+#define ATTN_DEVICE inline
+#define ATTN_UNROLL
+#define ATTN_ROLL
+#endif

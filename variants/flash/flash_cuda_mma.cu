@@ -1,0 +1,57 @@
+// Fused attention on tensor cores (mma.sync, sm_80 and later): bf16 and f16 forward with LSE, every mask,
+// ALiBi, T5 and softcap, head widths up to 256.
+//
+// FlashAttention-2's forward: a thread block holds a block of queries in shared memory and streams over the
+// key tiles that its mask does not call empty; scores, weights and output stay in registers. The thread block
+// stands in flash_mma.cuh, where tests run it on the host.
+//
+// Time O(h n^2 d) (visited tiles only), workspace O(n): the mask's arrays, one row of biases per head for
+// ALiBi and T5. Dao, "FlashAttention-2", 2023, algorithm 1.
+// Measured effect: not measured, it has not run on a GPU yet.
+
+#include "harness/variant.h"
+#include "variants/flash/flash_mma_forward.cuh"
+
+namespace attn {
+namespace {
+
+class FlashCudaMma final : public Variant {
+ public:
+  FlashCudaMma()
+      : Variant({.name = "flash/cuda/mma",
+                 .family = "dense",
+                 .device = Device::cuda,
+                 .tags = {"flash", "tiled", "tensor cores"},
+                 .citation = "Dao 2023"}) {}
+
+  Support supports(const Problem& p) const override {
+    if (p.pass != Pass::fwd) return {"forward only"};
+    if (p.dtype == Dtype::f32) return {"bf16 and f16 only"};
+    if (p.head_dim > kFlashMmaWidest || p.value_dim > kFlashMmaWidest) return {"d and dv at most 256"};
+    if (p.position.shaw()) return {"no Shaw terms: their tables are float32"};
+    if (p.position.rope()) return {"no RoPE: rotated q and k would be rounded to 16 bits once more"};
+    if (flash_mma_blocks(p) > INT32_MAX) return {"more than 2^31 - 1 thread blocks"};
+    return {};
+  }
+
+  void plan(const Context&, const Problem& p, Workspace& counting) const override {
+    FlashMmaScratch::take(p, counting);
+  }
+  Cost cost(const Problem& p) const override { return flash_mma_cost(p); }
+
+  void prepare(const Context& context, const Problem& p, Workspace& workspace) const override {
+    FlashMmaScratch::take(p, workspace).prepare(CudaQueue(context.stream), p);
+  }
+  void forward(const Context& context, const Problem& p, const Forward& args,
+               Workspace& workspace) const override {
+    const CudaQueue queue(context.stream);
+    const FlashMmaScratch scratch = FlashMmaScratch::take(p, workspace);
+    if (p.dtype == Dtype::bf16) return flash_mma_forward<Bf16>(queue, p, args, scratch);
+    flash_mma_forward<F16>(queue, p, args, scratch);
+  }
+};
+
+ATTN_REGISTER(std::make_unique<FlashCudaMma>());
+
+}  // namespace
+}  // namespace attn

@@ -1,0 +1,480 @@
+#pragma once
+// The thread block of flash/cuda/mma: 128 (64 for d > 128) queries of one head on tensor cores against the
+// keys they may see, tile by tile.
+//
+//   S = Q K^T (tensor cores, float32 sums); scale, softcap, bias; masked entries become -inf by select
+//   P = 2^(S - r), l += rowsum P, O += P V (tensor cores, P rounded to 16 bits)
+//   at the end O /= l, LSE = (r + log2 l) ln 2
+// The reference r is a maximum seen so far. It moves, and O and l are rescaled, only when a row exceeds it by
+// 8 (then P <= 256, far from overflow even in f16): after the first tiles hardly ever.
+//
+// 4 warps, each with 32 (16) rows of S and O in registers. Q stays in shared memory; K and V have a buffer
+// each. V is copied in behind Q K^T, the next K behind the softmax and P V: two barriers a tile. S becomes P
+// and then an operand of P V without leaving its registers. O leaves through the rows of Q, so that memory is
+// written 16 bytes at a time.
+//
+// Mask arithmetic runs in partial tiles only. There, V may hold NaN or infinity in keys that some rows do not
+// see, and 0 NaN is NaN: such numbers are zeroed in shared memory and, in this rare case, added from memory
+// to the rows that do see them.
+//
+// Method: Dao, "FlashAttention-2", 2023, algorithm 1 and section 3.3 (rows over warps); the lazy reference:
+// FlashAttention-4's forward. Tiles as FlashAttention-2 has them on sm_80 (d = 128) and sm_90 (d = 256).
+// Measured effect: not measured, it has not run on a GPU yet.
+
+#include <limits>
+
+#include "variants/common/position_cuda.cuh"
+#include "variants/common/tile16.cuh"
+#include "variants/common/warp.cuh"
+#include "variants/flash/flash_tiles.cuh"
+
+namespace attn {
+
+template <class T>  // Bf16 or F16
+struct FlashMmaArgs : FlashShape {
+  GpuTensor<const T> q, k, v;
+  GpuTensor<T> o;
+  float* lse;  // [batch, heads_q, seq_q]
+  int head_dim, value_dim;
+  bool q_aligned, k_aligned, v_aligned, o_aligned;
+  float scale;
+  float softcap;  ///< 0: none
+  BiasRows bias;
+};
+
+/// The largest tiles that ptxas keeps in registers.
+constexpr int flash_mma_rows(int width) { return width == 256 ? 64 : 128; }
+constexpr int flash_mma_keys(int width, bool extended) { return extended && width == 128 ? 32 : 64; }
+
+/// kWidth: padded head_dim and value_dim. kMasked: the problem has a mask. kExtended: it has a bias, a
+/// softcap or a negative scale.
+template <class T, int kWidth, bool kMasked, bool kExtended>
+struct FlashMma {
+  static_assert(kWidth == 64 || kWidth == 128 || kWidth == 256, "tiles are chosen for these widths");
+  static constexpr int kWarps = 4;
+  static constexpr int kThreads = kWarps * kWarpLanes;
+  static constexpr int kMinBlocks = 2;
+  static constexpr int kRows = flash_mma_rows(kWidth);
+  static constexpr int kKeys = flash_mma_keys(kWidth, kExtended);
+  static constexpr int kWarpRows = kRows / kWarps;
+  static constexpr int kRowTiles = kWarpRows / 16;
+  static constexpr int kKeyTiles = kKeys / 8;
+  static constexpr int kChannelTiles = kWidth / 8;
+  static constexpr int kThreadRows = 2 * kRowTiles;
+  static constexpr float kSlack = 8;
+  static constexpr float kLog2e = 1.44269504088896340736f;
+  static constexpr float kLn2 = 0.69314718055994530942f;
+  static_assert(kKeys / 4 <= 32, "the visible keys of a row and thread are the bits of one number");
+  static constexpr size_t shared_bytes() { return (kRows + 2 * kKeys) * kWidth * sizeof(T); }
+
+  using Accumulator = float[4];
+  struct Thread {
+    Accumulator s[kRowTiles][kKeyTiles];
+    Accumulator o[kRowTiles][kChannelTiles];
+    float reference[kThreadRows];
+    float sum[kThreadRows];      ///< over the thread's own keys
+    float reduced[kThreadRows];  ///< in and out of a reduction over the lanes
+    bool flag;                   ///< into a vote
+  };
+
+  FlashMmaArgs<T> args;
+
+  using Tiles = FlashTiles<kRows, kKeys, kMasked>;
+  using Place = typename Tiles::Place;
+  using Tile = Tile16<T, kWidth>;
+
+  template <class Block>
+  ATTN_DEVICE void run(Block& block, int64_t index, float* shared) const {
+    const Place place = Tiles::place_of(args, index);
+    T* queries = reinterpret_cast<T*>(shared);
+    T* keys = queries + kRows * kWidth;
+    T* values = keys + kKeys * kWidth;
+    start(block);
+    int tile = Tiles::next(args, place, place.first);
+    if (tile < place.last) {
+      load_queries(block, place, queries);
+      load_keys(block, place, int64_t{tile} * kKeys, keys);
+    }
+    while (tile < place.last) {
+      const int64_t j0 = int64_t{tile} * kKeys;
+      const bool partial = Tiles::is_partial(args, place, j0);
+      wait(block);
+      block.sync();  // K is here; V of the tile before is no longer read
+      load_values(block, place, j0, values);
+      block.each_warp([=, this](auto& warp) { multiply_keys(warp, queries, keys); });
+      const bool cleaned = receive_values(block, partial, values);  // K is no longer read
+      tile = Tiles::next(args, place, tile + 1);
+      if (tile < place.last) load_keys(block, place, int64_t{tile} * kKeys, keys);
+      block.each_warp([=, this](auto& warp) {
+        if constexpr (kExtended) finish_scores(warp, place, j0);
+        if (partial) hide(warp, place, j0);
+        weigh(warp);
+        multiply_values(warp, values);
+        if constexpr (kMasked) {
+          if (cleaned) restore(warp, place_anew(index), j0);
+        }
+      });
+    }
+    block.each_warp([=, this](auto& warp) { finish(warp, place_anew(index), queries); });
+  }
+
+ private:
+  /// Found again instead of waiting in registers.
+  ATTN_DEVICE Place place_anew(int64_t index) const {
+    return Tiles::place_of(args, recomputed(static_cast<int>(index)));
+  }
+  /// Row of the block that holds elements 2 (r % 2) and 2 (r % 2) + 1 of the accumulators [r / 2][..].
+  ATTN_DEVICE static int row_of(int warp, int lane, int r) {
+    return warp * kWarpRows + r / 2 * 16 + mma_c(lane, r % 2 * 2).row;
+  }
+  /// Natural scores times this are exponents of 2.
+  ATTN_DEVICE float factor() const { return kExtended ? 1.0f : args.scale * kLog2e; }
+
+  template <class Block>
+  ATTN_DEVICE static void start(Block& block) {
+    block.each([](auto&, int, Thread& state) {
+      ATTN_UNROLL
+      for (int r = 0; r < kThreadRows; ++r) {
+        state.reference[r] = -INFINITY;
+        state.sum[r] = 0;
+      }
+      ATTN_UNROLL
+      for (int m = 0; m < kRowTiles; ++m) {
+        ATTN_UNROLL
+        for (int n = 0; n < kChannelTiles; ++n) {
+          ATTN_UNROLL
+          for (int e = 0; e < 4; ++e) state.o[m][n][e] = 0;
+        }
+      }
+    });
+  }
+
+  template <class Block>
+  ATTN_DEVICE static void wait(Block& block) {
+    block.each([](auto& self, int, Thread&) { self.wait_copies(); });
+  }
+  template <int kCount, class Block>
+  ATTN_DEVICE static void load(Block& block, const TileRows<const T>& rows, T* tile) {
+    block.each([=](auto& self, int thread, Thread&) {
+      Tile::template load<kCount, kThreads>(self, thread, rows, tile);
+    });
+  }
+  template <class Block>
+  ATTN_DEVICE void load_queries(Block& block, const Place& place, T* tile) const {
+    load<kRows>(block,
+                {args.q.row(place.b, place.i0, place.h), args.q.seq_stride,
+                 Tiles::end_of(args, place) - place.i0, args.head_dim, args.q_aligned},
+                tile);
+  }
+  template <class Block>
+  ATTN_DEVICE void load_keys(Block& block, const Place& place, int64_t j0, T* tile) const {
+    load<kKeys>(block, rows_of(args.k, place, j0, args.head_dim, args.k_aligned), tile);
+  }
+  template <class Block>
+  ATTN_DEVICE void load_values(Block& block, const Place& place, int64_t j0, T* tile) const {
+    load<kKeys>(block, rows_of(args.v, place, j0, args.value_dim, args.v_aligned), tile);
+  }
+  /// Under a mask the pointer to the head is found again for each tile: registers are shortest there.
+  ATTN_DEVICE static TileRows<const T> rows_of(const GpuTensor<const T>& tensor, const Place& place,
+                                               int64_t j0, int width, bool aligned) {
+    const int b = kMasked ? recomputed(place.b) : place.b;
+    const int head = kMasked ? recomputed(place.head_kv) : place.head_kv;
+    return {tensor.row(b, j0, head), tensor.seq_stride, place.keys - j0, width, aligned};
+  }
+
+  /// V is here, for all. Whether a number that is not finite was taken out of it.
+  template <class Block>
+  ATTN_DEVICE static bool receive_values(Block& block, bool partial, T* tile) {
+    wait(block);
+    if constexpr (kMasked) {
+      if (partial) {
+        block.each([=](auto&, int thread, Thread& state) {
+          state.flag = Tile::template clean<kKeys, kThreads>(thread, tile);
+        });
+        return block.sync_any(&Thread::flag);
+      }
+    }
+    block.sync();
+    return false;
+  }
+
+  /// S = Q K^T
+  template <class Warp>
+  ATTN_DEVICE static void multiply_keys(Warp& warp, const T* queries, const T* keys) {
+    warp.each([](int, Thread& state) {
+      ATTN_UNROLL
+      for (int m = 0; m < kRowTiles; ++m) {
+        ATTN_UNROLL
+        for (int n = 0; n < kKeyTiles; ++n) {
+          ATTN_UNROLL
+          for (int e = 0; e < 4; ++e) state.s[m][n][e] = 0;
+        }
+      }
+    });
+    const T* rows = queries + warp.index() * kWarpRows * kWidth;
+    ATTN_UNROLL
+    for (int step = 0; step < kWidth / 16; ++step) {
+      typename Warp::template Lanes<Matrices> a[kRowTiles];
+      ATTN_UNROLL
+      for (int m = 0; m < kRowTiles; ++m) {
+        a[m] = warp.template load_matrices<false>([=](int lane) {
+          const Chunk at = chunk_of_a(lane);
+          return rows + Tile::offset(16 * m + at.row, 2 * step + at.chunk);
+        });
+      }
+      ATTN_UNROLL
+      for (int n = 0; n < kKeyTiles; n += 2) {
+        const auto b = warp.template load_matrices<false>([=](int lane) {
+          const Chunk at = chunk_of_b(lane);
+          return keys + Tile::offset(8 * n + at.row, 2 * step + at.chunk);
+        });
+        ATTN_UNROLL
+        for (int m = 0; m < kRowTiles; ++m) {
+          ATTN_UNROLL
+          for (int half = 0; half < 2; ++half) {
+            warp.template multiply<T>([=](Thread& state) -> Accumulator& { return state.s[m][n + half]; },
+                                      a[m], b, half);
+          }
+        }
+      }
+    }
+  }
+
+  /// Scale, softcap and bias; then scores are exponents of 2.
+  template <class Warp>
+  ATTN_DEVICE void finish_scores(Warp& warp, const Place& place, int64_t j0) const {
+    const int64_t keys_left = args.seq_kv - 1 - j0;
+    const int last = keys_left < kKeys ? static_cast<int>(keys_left) : kKeys;
+    warp.each([=, this, &warp](int lane, Thread& state) {
+      ATTN_UNROLL
+      for (int r = 0; r < kThreadRows; ++r) {
+        int64_t i = place.i0 + row_of(warp.index(), lane, r);
+        if (i >= args.seq_q) i = args.seq_q - 1;
+        const float* bias = args.bias.rows ? args.bias.head(place.h) + i - j0 : nullptr;
+        ATTN_UNROLL
+        for (int n = 0; n < kKeyTiles; ++n) {
+          ATTN_UNROLL
+          for (int e = 0; e < 2; ++e) {
+            float& score = state.s[r / 2][n][r % 2 * 2 + e];
+            score *= args.scale;
+            if (args.softcap != 0) score = args.softcap * tanhf(score / args.softcap);
+            const int key = 8 * n + mma_c(lane, e).column;
+            if (bias) score += bias[-(key < last ? key : last)];
+            score *= kLog2e;
+          }
+        }
+      }
+    });
+  }
+
+  /// Bit 2 n + e: whether the key of element e in key tile n may be seen by query i. For block masks.
+  ATTN_DEVICE uint32_t visible_bits(const Place& place, int lane, int64_t i, int64_t j0) const {
+    uint32_t bits = 0;
+    if (i >= args.seq_q) return bits;
+    ATTN_ROLL
+    for (int k = 0; k < kKeys / 4; ++k) {
+      const int64_t j = j0 + k / 2 * 8 + mma_c(lane, k % 2).column;
+      if (j < args.seq_kv && Tiles::rule_of(args, place).allows(0, i, j)) bits |= 1u << k;
+    }
+    return bits;
+  }
+
+  /// Distances far beyond a tile are alike.
+  ATTN_DEVICE static int relative(int64_t distance) {
+    constexpr int kFar = 1 << 20;
+    return static_cast<int>(distance < -kFar ? -kFar : distance > kFar ? kFar : distance);
+  }
+  /// -inf for what the mask does not allow.
+  template <class Warp>
+  ATTN_DEVICE void hide(Warp& warp, const Place& place, int64_t j0) const {
+    const int length = relative(place.keys - j0);
+    int low = 0, high = length;  // keys that row 0 sees; each row sees one further on
+    if constexpr (kMasked) {
+      low = relative(place.i0 - j0 + args.rule.band_low);
+      high = relative(place.i0 - j0 + args.rule.band_high + 1);
+    }
+    warp.each([=, this, &warp](int lane, Thread& state) {
+      ATTN_UNROLL
+      for (int r = 0; r < kThreadRows; ++r) {
+        int begin = 0, end = length;
+        uint32_t bits = ~0u;
+        if constexpr (kMasked) {
+          const int row = row_of(warp.index(), lane, r);
+          begin = low + row;
+          end = high + row < length ? high + row : length;
+          if (args.rule.blocks) bits = visible_bits(place, lane, place.i0 + row, j0);
+        }
+        ATTN_UNROLL
+        for (int n = 0; n < kKeyTiles; ++n) {
+          ATTN_UNROLL
+          for (int e = 0; e < 2; ++e) {
+            const int key = 8 * n + mma_c(lane, e).column;
+            const bool visible = key >= begin && key < end && (bits >> (2 * n + e) & 1u);
+            if (!visible) state.s[r / 2][n][r % 2 * 2 + e] = -INFINITY;
+          }
+        }
+      }
+    });
+  }
+
+  /// S becomes P; reference, sums and O follow.
+  template <class Warp>
+  ATTN_DEVICE void weigh(Warp& warp) const {
+    warp.each([](int, Thread& state) {
+      ATTN_UNROLL
+      for (int r = 0; r < kThreadRows; ++r) {
+        float highest = -INFINITY;
+        ATTN_UNROLL
+        for (int n = 0; n < kKeyTiles; ++n) {
+          const float* pair = state.s[r / 2][n] + r % 2 * 2;
+          highest = fmaxf(highest, fmaxf(pair[0], pair[1]));
+        }
+        state.reduced[r] = highest;
+      }
+    });
+    warp.template reduce<Maximum, 4>(&Thread::reduced);
+    const float factor = this->factor();
+    warp.each([=](int, Thread& state) {
+      state.flag = false;
+      ATTN_UNROLL
+      for (int r = 0; r < kThreadRows; ++r) {
+        const float highest = state.reduced[r] * factor, before = state.reference[r];
+        const bool moves = highest > before + kSlack;
+        state.reference[r] = moves ? highest : before;
+        state.reduced[r] = moves ? exp2_approximate(before - highest) : 1.0f;
+        state.flag = state.flag || moves;
+      }
+    });
+    if (warp.any(&Thread::flag)) rescale(warp);
+    warp.each([=](int, Thread& state) {
+      ATTN_UNROLL
+      for (int r = 0; r < kThreadRows; ++r) {
+        const float subtracted = state.reference[r] == -INFINITY ? 0.0f : state.reference[r];
+        ATTN_UNROLL
+        for (int n = 0; n < kKeyTiles; ++n) {
+          ATTN_UNROLL
+          for (int e = 0; e < 2; ++e) {
+            float& score = state.s[r / 2][n][r % 2 * 2 + e];
+            score = exp2_approximate(fmaf(score, factor, -subtracted));
+            state.sum[r] += score;
+          }
+        }
+      }
+    });
+  }
+
+  template <class Warp>
+  ATTN_DEVICE static void rescale(Warp& warp) {
+    warp.each([](int, Thread& state) {
+      ATTN_UNROLL
+      for (int r = 0; r < kThreadRows; ++r) {
+        state.sum[r] *= state.reduced[r];
+        ATTN_UNROLL
+        for (int n = 0; n < kChannelTiles; ++n) {
+          state.o[r / 2][n][r % 2 * 2] *= state.reduced[r];
+          state.o[r / 2][n][r % 2 * 2 + 1] *= state.reduced[r];
+        }
+      }
+    });
+  }
+
+  /// O += P V
+  template <class Warp>
+  ATTN_DEVICE static void multiply_values(Warp& warp, const T* values) {
+    ATTN_UNROLL
+    for (int step = 0; step < kKeys / 16; ++step) {
+      typename Warp::template Lanes<Matrices> weights[kRowTiles];
+      ATTN_UNROLL
+      for (int m = 0; m < kRowTiles; ++m) {
+        weights[m] = warp.make([=](int, Thread& state) {
+          Matrices a;
+          ATTN_UNROLL
+          for (int r = 0; r < 4; ++r) {
+            const WeightPair from = weights_of_a(r);
+            const float* pair = state.s[m][2 * step + from.tile] + from.first;
+            a.of[r] = pack<T>(pair[0], pair[1]);
+          }
+          return a;
+        });
+      }
+      ATTN_UNROLL
+      for (int n = 0; n < kChannelTiles; n += 2) {
+        const auto b = warp.template load_matrices<true>([=](int lane) {
+          const Chunk at = chunk_of_b_transposed(lane);
+          return values + Tile::offset(16 * step + at.row, n + at.chunk);
+        });
+        ATTN_UNROLL
+        for (int m = 0; m < kRowTiles; ++m) {
+          ATTN_UNROLL
+          for (int half = 0; half < 2; ++half) {
+            warp.template multiply<T>([=](Thread& state) -> Accumulator& { return state.o[m][n + half]; },
+                                      weights[m], b, half);
+          }
+        }
+      }
+    }
+  }
+
+  /// What Tile::clean took out of V, for the rows that see it.
+  template <class Warp>
+  ATTN_DEVICE void restore(Warp& warp, const Place& place, int64_t j0) const {
+    warp.each([=, this, &warp](int lane, Thread& state) {
+      ATTN_ROLL
+      for (int64_t j = j0; j < j0 + kKeys && j < place.keys; ++j) {
+        const T* value = args.v.row(place.b, j, place.head_kv);
+        bool sees[kThreadRows];
+        ATTN_UNROLL
+        for (int r = 0; r < kThreadRows; ++r) {
+          const int64_t i = place.i0 + row_of(warp.index(), lane, r);
+          sees[r] = i < args.seq_q && Tiles::rule_of(args, place).allows(0, i, j);
+        }
+        ATTN_UNROLL
+        for (int n = 0; n < kChannelTiles; ++n) {
+          ATTN_UNROLL
+          for (int e = 0; e < 2; ++e) {
+            const int channel = 8 * n + mma_c(lane, e).column;
+            if (channel >= args.value_dim) continue;
+            const T element = value[channel];
+            if ((element.bits & T::kExponent) != T::kExponent) continue;
+            ATTN_UNROLL
+            for (int r = 0; r < kThreadRows; ++r) {
+              if (sees[r]) state.o[r / 2][n][r % 2 * 2 + e] += to_float(element);
+            }
+          }
+        }
+      }
+    });
+  }
+
+  template <class Warp>
+  ATTN_DEVICE void finish(Warp& warp, const Place& place, T* queries) const {
+    warp.template reduce<Sum, 4>(&Thread::sum);
+    T* rows = queries + warp.index() * kWarpRows * kWidth;  // only this warp has read them
+    warp.each([=, this, &warp](int lane, Thread& state) {
+      ATTN_UNROLL
+      for (int r = 0; r < kThreadRows; ++r) {
+        const bool empty = state.sum[r] == 0;
+        const float inverse = empty ? 0.0f : 1 / state.sum[r];
+        const int row = row_of(0, lane, r);
+        ATTN_UNROLL
+        for (int n = 0; n < kChannelTiles; ++n) {
+          const float* pair = state.o[r / 2][n] + r % 2 * 2;
+          *reinterpret_cast<uint32_t*>(rows + Tile::offset(row, n) + mma_c(lane, 0).column) =
+              pack<T>(pair[0] * inverse, pair[1] * inverse);
+        }
+        const int64_t i = place.i0 + row_of(warp.index(), lane, r);
+        if (mma_c(lane, 0).column == 0 && i < args.seq_q) {
+          args.lse[(place.b * args.heads_q + place.h) * args.seq_q + i] =
+              empty ? -INFINITY : (state.reference[r] + log2f(state.sum[r])) * kLn2;
+        }
+      }
+    });
+    warp.sync();
+    const int64_t first = place.i0 + warp.index() * kWarpRows;
+    const TileRows<T> to{args.o.row(place.b, first, place.h), args.o.seq_stride,
+                         Tiles::end_of(args, place) - first, args.value_dim, args.o_aligned};
+    warp.each([=](int lane, Thread&) { Tile::template store<kWarpRows>(lane, rows, to); });
+  }
+};
+
+}  // namespace attn
