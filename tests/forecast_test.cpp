@@ -146,6 +146,7 @@ TEST_CASE("only rows with a time of a variant of this program teach anything") {
 }
 
 TEST_CASE("rows of another machine count by their efficiency there") {
+  declared("declared/cpu");
   Rates rates(some_roofs(400e9));  // four times as fast
   rates.learn(measured("declared/cpu", problem_of(128), 0.5), some_roofs(100e9));
   const Problem p = problem_of(256);
@@ -230,6 +231,7 @@ TEST_CASE("the frontier holds the largest n of each memory size") {
 }
 
 TEST_CASE("lengths too short for their padding do not end the search") {
+  declared("declared/cpu");
   CampaignData campaign;
   campaign.rows = {measured("declared/cpu", problem_of(128, "padding:100"), 0.5)};
   campaign.environment = {{"sessions", {{{"memory_limit_bytes", 100}}}}};
