@@ -37,6 +37,13 @@ bool register_variant(std::unique_ptr<Variant> variant) {
 
 const std::vector<const Variant*>& all_variants() { return registry().sorted; }
 
+const Variant* linked_variant(const std::string& name) {
+  const auto& variants = all_variants();
+  const auto found = std::find_if(variants.begin(), variants.end(),
+                                  [&](const Variant* variant) { return variant->info().name == name; });
+  return found == variants.end() ? nullptr : *found;
+}
+
 const Variant& find_variant(const std::string& name) {
   std::vector<std::string> names;
   for (const Variant* variant : all_variants()) {

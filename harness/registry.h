@@ -9,6 +9,8 @@
 namespace attn {
 
 const std::vector<const Variant*>& all_variants();
+/// Null where there is none of that name: rows may come from another build.
+const Variant* linked_variant(const std::string& name);
 /// Throws UsageError that lists the names.
 const Variant& find_variant(const std::string& name);
 /// Variants whose name or one of whose tags contains a match of the regular expression. Throws UsageError

@@ -19,7 +19,8 @@ from common import FORMATS, Campaign, read_table, save, set_style
 from finding import Data
 from tables import build, read_text
 
-SCRIPTS = ["time_vs_n", "crossover_map", "crossover_grid", "memory_vs_n", "time_vs_d", "time_vs_h", "flops", "error_vs_n", "agreement"]
+SCRIPTS = ["time_vs_n", "crossover_map", "crossover_grid", "memory_vs_n", "time_vs_d", "time_vs_h", "flops", "error_vs_n", "agreement",
+           "heads", "complexity"]
 RESULT_COLUMNS = ["variant", "status", "mask", "position", "pass", "dtype", "seq_q", "heads_q", "d_head", "threads",
                   "time_s_median", "samples", "stop", "ratio_to_baseline", "roof_fraction", "bound",
                   "memory_workspace_peak_bytes", "error_bound", "machine"]

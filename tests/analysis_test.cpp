@@ -10,6 +10,7 @@
 #include "harness/analysis/summary.h"
 #include "harness/analysis/table.h"
 #include "tests/catch.h"
+#include "tests/noisy_samples.h"
 
 using namespace attn;
 
@@ -35,16 +36,6 @@ ResultRow dense_row(const std::string& variant, int64_t n, double time_s) {
   row.memory_workspace_planned_bytes = row.memory_workspace_peak_bytes = 8 * 4 * n * n;
   row.error_bound = 0.25;
   return row;
-}
-
-/// Raw samples whose median scatters around `time_s`; 8 rounds of 3.
-Samples noisy_samples(double time_s, double relative_noise, std::mt19937_64& random) {
-  std::normal_distribution<double> noise(0, relative_noise);
-  Samples samples;
-  for (int round = 0; round < 8; ++round) {
-    for (int k = 0; k < 3; ++k) samples.add(0, round, time_s * std::exp(noise(random)));
-  }
-  return samples;
 }
 
 struct Sweep {

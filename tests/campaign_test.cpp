@@ -230,9 +230,11 @@ TEST_CASE("job and outcome survive the wire") {
           .processes = 2,
           .budget_s = 0.1,
           .target = 0.01,
-          .roofs = {1e11, 5e9, {{65536, 4e11}, {0.1, 1.0 / 3}}}};
+          .roofs = {1e11, 5e9, {{65536, 4e11}, {0.1, 1.0 / 3}}},
+          .time_s_predicted = {{"a", 1.0 / 3}}};
   CHECK(Job::parse(job.to_text()).to_text() == job.to_text());
   CHECK(Job::parse(job.to_text()).roofs.levels.at(1).read_bytes_per_s == 1.0 / 3);
+  CHECK(Job::parse(job.to_text()).time_s_predicted == job.time_s_predicted);
   Outcome outcome;
   outcome.row.variant = "a\"b";
   outcome.row.reason = "bytes \xff that are no text";

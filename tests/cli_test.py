@@ -236,6 +236,37 @@ def test_a_dry_run_writes_nothing(tmp_path):
     assert "reference/cpu" in text and not list(tmp_path.iterdir())
 
 
+def test_a_dry_run_says_memory_time_and_where_its_rates_come_from(tmp_path):
+    words = ("sweep", "--variants", "^(reference|flash)/cpu$", "--n", "64,128", "--threads", "1", "--dry-run", "--out", tmp_path / "out")
+    number = r"[0-9.e+]+ (B|KiB|MiB) +[0-9.e+]+ (us|ms|s){} +[0-9.e+]+ (ms|s)  b=1,"
+    probed, roofs = attnbench(*words), attnbench(*words, "--rates", "roof")
+    for text, mark, source in ((probed, "", "rates from a probe of 2 calls\n"), (roofs, r"\*", "; * 4 at the roof")):
+        assert len(re.findall("^(reference|flash)/cpu +" + number.format(mark), text, re.MULTILINE)) == 4, text
+        assert source in text and re.search(r"^ETA [0-9.]+ (ms|s): from .* to ", text, re.MULTILINE), text
+    assert "* 4 at" not in probed
+
+
+@pytest.mark.parametrize("folder", ["no/such/folder", "."])
+def test_rates_need_a_campaign(folder, tmp_path):
+    said = usage_error("sweep", "--n", "16", "--rates", folder, "--dry-run", cwd=tmp_path)
+    assert "--rates" in said and "probe, roof, or the folder" in said
+
+
+def test_the_frontier_of_a_campaign(tmp_path):
+    attnbench("sweep", "--variants", "^(reference|textbook)/cpu$", "--n", "16", "32", "--threads", "1", "--budget", "0.02",
+              "--no-report", "--out", tmp_path / "campaign")
+    assert "largest_n_checked" in attnbench("fit", tmp_path / "campaign")
+    frontier = pandas.read_csv(tmp_path / "campaign" / "frontier.csv")
+    assert list(frontier.columns) == ["variant", "setting", "device", "memory_bytes", "is_limit", "largest_n", "limited_by",
+                                      "bytes", "time_s_predicted", "largest_n_checked", "largest_n_measured"]
+    assert len(frontier) == 2 * 7 and list(frontier["is_limit"]).count("yes") == 2
+    assert (frontier["largest_n_measured"] == 32).all() and (frontier["time_s_predicted"] > 0).all()
+    assert (frontier["bytes"] <= frontier["memory_bytes"]).all()
+    assert (frontier["largest_n_checked"] <= frontier["largest_n"]).all()
+    grown = frontier.sort_values("memory_bytes").groupby(["variant", "setting"])["largest_n"]
+    assert all(lengths.is_monotonic_increasing for _, lengths in grown)
+
+
 def test_failures_that_are_not_the_users_exit_with_1(tmp_path):
     """A full disk, say."""
     import numpy

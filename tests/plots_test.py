@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ["time_vs_n", "time_vs_d", "time_vs_h", "memory_vs_n", "flops", "crossover_map", "error_vs_n", "agreement"]
+SCRIPTS = ["time_vs_n", "time_vs_d", "time_vs_h", "memory_vs_n", "flops", "crossover_map", "error_vs_n", "agreement",
+           "heads"]
 GRID_SETTING = "b=1,hq={h},hk={h},d={d},dv={d},dtype=f32,pass=fwd,mask=none,pos=none,threads=2"
 SIGNATURES = {"pdf": b"%PDF", "svg": b"<?xml", "png": b"\x89PNG"}
 ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
@@ -290,6 +291,87 @@ def test_crossovers_over_two_axes(tmp_path):
     diamonds = sorted((line.get_ydata()[0], line.get_xdata()[0]) for line in axes.lines if line.get_marker() == "D"
                       and line.get_markerfacecolor() == "none")
     assert [round(x, 6) for _, x in diamonds] == [1, 2, 3]
+
+
+def layer_campaign(folder):
+    """Blocks beside their cores over n, d, h and d_o; terms.csv as the analysis writes it for these times."""
+    template = pd.read_csv(ROOT / "tests/data/campaign_small/results.csv", dtype=str, keep_default_na=False).iloc[0]
+    rows = {}
+    shapes = [(n, 8, 64, 512) for n in (128, 256, 512, 1024, 2048)]
+    shapes += [(512, 8, d, 8 * d) for d in (16, 32, 128)] + [(512, h, 64, 64 * h) for h in (2, 4, 16)]
+    shapes += [(512, 8, 64, width) for width in (128, 256, 1024)]
+    for n, h, d, width in shapes:
+        core = f"b=1,hq={h},hk={h},nq={n},nk={n},d={d},dv={d},dtype=f32,pass=fwd,mask=none,pos=none"
+        core_s, projections_s = 4e-11 * n * n * h * d, 8e-11 * n * h * d * width
+        for problem, scope, time in ((core, "core", core_s), (f"{core},scope=block,dm={width}", "block", core_s + projections_s)):
+            rows[problem] = {**template, "variant": "mine/cpu", "problem": problem, "point": problem, "status": "ok",
+                             "mask": "none", "position": "none", "pass": "fwd", "scope": scope, "heads_q": h, "heads_kv": h,
+                             "seq_q": n, "seq_kv": n, "d_head": d, "d_value": d, "threads": 2,
+                             "d_model": width if scope == "block" else h * d, "time_s_median": time,
+                             "time_s_ci_low": 0.99 * time, "time_s_ci_high": 1.01 * time}
+    shared = "dtype=f32,pass=fwd,mask=none,pos=none"
+    core = {"n": f"b=1,hq=8,hk=8,d=64,dv=64,{shared},threads=2", "d": f"b=1,hq=8,hk=8,nq=512,nk=512,{shared},threads=2",
+            "h_fixed_head": f"b=1,nq=512,nk=512,d=64,dv=64,{shared},threads=2"}
+    terms = []
+    for axis, exponents in (("n", (2, 1)), ("d", (1, 2)), ("h_fixed_head", (1, 2)), ("d_o", (None, 1))):
+        setting = core.get(axis, f"b=1,hq=8,hk=8,nq=512,nk=512,d=64,dv=64,{shared},threads=2")
+        block = setting.replace("pos=none", "pos=none,scope=block" + (",dm=512" if axis == "n" else ""))
+        for term, exponent in zip(("core", "projections"), exponents):
+            if exponent:
+                terms.append({"variant": "mine/cpu", "term": term, "axis": axis, "from": 16 if axis == "d" else 2 if axis != "n" else 128,
+                              "to": 1024, "exponent": exponent, "exponent_ci_low": exponent, "exponent_ci_high": exponent,
+                              "analytic_exponent": exponent, "verdict": "agrees",
+                              "setting": setting if term == "core" else block})
+    terms.append({"variant": "mine/cpu", "term": "crossing", "axis": "n", "crossing": 1024, "crossing_ci_low": 900,
+                  "crossing_ci_high": 1100, "theory_crossing": 1024, "theory_crossing_at_rates": 1024, "verdict": "agrees",
+                  "setting": core["n"].replace("pos=none", "pos=none,scope=block,dm=512")})
+    pd.DataFrame(rows.values()).to_csv(folder / "results.csv", index=False)
+    pd.DataFrame(terms).to_csv(folder / "terms.csv", index=False)
+    return folder
+
+
+def test_terms_of_a_layer(tmp_path):
+    """Both terms over n with their crossing, and over every width."""
+    folder = layer_campaign(tmp_path)
+    done = run("complexity", folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert {path.stem for path in (folder / "figures").iterdir()} == {"complexity", "complexity_widths"}
+    sys.path.insert(0, str(ROOT / "plots"))
+    import common
+    import complexity
+
+    common.set_style()
+    figures = dict(complexity.draw(common.Campaign(folder)))
+    over_n = figures["complexity"].axes[0]
+    assert over_n.get_title() == "mine/cpu, D = 512\ncross at 1024 [900, 1100], theory 1024"
+    assert sorted(text.get_text() for text in over_n.texts) == ["1.00", "2.00"]
+    core, projections = over_n.containers[0][0].get_ydata(), over_n.containers[1][0].get_ydata()
+    assert core[1] / core[0] == pytest.approx(4) and projections[1] / projections[0] == pytest.approx(2)
+    assert core[3] == pytest.approx(projections[3])  # n = 1024 = 2D
+    # 2048 lies outside the fits: a hollow marker on either curve.
+    assert [line.get_xdata().tolist() for line in over_n.lines if line.get_markerfacecolor() == "white"] == [[2048], [2048]]
+    ends = [sorted(text.get_text() for text in axes.texts) for axes in figures["complexity_widths"].axes]
+    assert ends == [["1.00", "2.00"], ["1.00", "2.00"], ["1.00"]]
+    (folder / "terms.csv").unlink()
+    assert complexity.draw(common.Campaign(folder)) == []
+
+
+def test_heads_show_counts_beside_measurements(reported):
+    sys.path.insert(0, str(ROOT / "plots"))
+    import common
+    import heads
+
+    common.set_style()
+    campaign = common.Campaign(reported)
+    (axis, _), setting = heads.AXES[0], heads.pair_settings(campaign)[0][0]
+    rows = heads.counts(campaign, axis, setting)
+    assert list(rows.exps / rows.heads_q) == [rows.exps.iloc[0] / rows.heads_q.iloc[0]] * len(rows)
+    assert (rows.exps == rows.heads_q * rows.density * rows.seq_q**2).all() and (rows.score_bytes == 4 * rows.exps).all()
+    assert rows.flops_useful.nunique() == 1 and rows.tensor_bytes.nunique() == 1  # a fixed width
+    figure = heads.draw(campaign)[0][1]
+    texts = {text.get_text() for axes in figure.axes for text in axes.texts}
+    assert {"FLOPs flat", "FLOPs $\\propto h$", "exps $\\propto h$", "scores $\\propto h$"} <= texts
 
 
 @pytest.mark.parametrize("kept", [0, 1])

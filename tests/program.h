@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -88,9 +89,13 @@ inline Run run(const ScratchFolder& folder, std::vector<std::string> arguments,
   return {exit_code, read_text(output), read_text(output + ".errors")};
 }
 
+/// Without a probe, unless `more` says otherwise: faults are counted.
 inline std::vector<std::string> sweep(const std::string& out, std::vector<std::string> more) {
   std::vector<std::string> words = {"sweep",    "--no-report", "--out", out,  "--threads", "1",
                                     "--budget", "0.02",        "--d",   "32", "--h",       "2"};
+  if (std::find(more.begin(), more.end(), "--rates") == more.end()) {
+    words.insert(words.end(), {"--rates", "roof"});
+  }
   words.insert(words.end(), more.begin(), more.end());
   return words;
 }

@@ -259,6 +259,93 @@ TEST_CASE("wrong use exits with 2 and one line") {
   }
 }
 
+namespace {
+
+/// By the point's problem.
+std::map<std::string, ResultRow> rows_by_problem(const std::string& out) {
+  std::map<std::string, ResultRow> rows;
+  for (const ResultRow& row : read_results(out + "/results.csv")) rows[row.problem] = row;
+  return rows;
+}
+
+/// Leaves the header and the first rows.
+void keep_rows(const std::string& out, size_t count) {
+  std::istringstream lines(read_text(out + "/results.csv"));
+  std::string kept, line;
+  for (size_t k = 0; k <= count && std::getline(lines, line); ++k) kept += line + '\n';
+  std::ofstream(out + "/results.csv") << kept;
+}
+
+}  // namespace
+
+TEST_CASE("rows carry forecasts made before they were measured, from the rows before them") {
+  const ScratchFolder folder;
+  const std::string out = folder / "out";
+  const auto command = sweep(out, {"--n", "64", "128", "256", "--variants", "^reference/cpu$"});
+  REQUIRE(run(folder, command).exit_code == 0);
+  const auto rows = read_results(out + "/results.csv");
+  REQUIRE(rows.size() == 3);
+  for (const ResultRow& row : rows) {
+    REQUIRE(row.time_s_predicted.has_value());
+    CHECK(*row.memory_process_predicted_bytes >=
+          *row.memory_operands_bytes + *row.memory_workspace_planned_bytes);
+  }
+  CHECK(*rows[1].time_s_predicted > *rows[0].time_s_median);
+  CHECK(*rows[2].time_s_predicted > *rows[1].time_s_median);
+
+  SECTION("also from those that a former run left") {
+    keep_rows(out, 1);
+    REQUIRE(run(folder, command).exit_code == 0);
+    const auto again = read_results(out + "/results.csv");
+    REQUIRE(again.size() == 3);
+    CHECK(*again[0].time_s_median == *rows[0].time_s_median);
+    CHECK(*again[1].time_s_predicted == Approx(*rows[1].time_s_predicted).epsilon(1e-12));
+  }
+  SECTION("also from another campaign") {
+    const std::string other = folder / "other";
+    const Run result = run(folder, sweep(other, {"--n", "64", "128", "--mask", "none", "causal", "--variants",
+                                                 "^reference/cpu$", "--rates", out}));
+    REQUIRE(result.exit_code == 0);
+    CHECK(result.output.find("rates from the 3 rows of " + out) != std::string::npos);
+    const auto known = rows_by_problem(out), found = rows_by_problem(other);
+    for (const ResultRow& row : {rows[0], rows[1]}) {
+      CHECK(*found.at(row.problem).time_s_predicted == Approx(*row.time_s_median).epsilon(1e-12));
+    }
+  }
+  SECTION("also from a probe") {
+    const std::string other = folder / "other";
+    const Run result =
+        run(folder,
+            sweep(other, {"--n", "64", "--variants", "^(reference|faulty/segfault)", "--rates", "probe"}));
+    REQUIRE(result.exit_code == 0);
+    CHECK(result.output.find("rates from a probe of 1 calls") != std::string::npos);
+    const auto found = rows_by_variant(other);
+    CHECK(found.at("reference/cpu").time_s_predicted.has_value());
+    CHECK(found.at("faulty/segfault").status == Status::crashed);
+    CHECK(found.at("faulty/segfault").time_s_predicted.has_value());
+    CHECK(row_count(other) == 2);
+  }
+}
+
+TEST_CASE("a point that cannot fit is a row with its forecasts") {
+  const ScratchFolder folder;
+  const std::string out = folder / "out";
+  const Run result =
+      run(folder, sweep(out, {"--n", "64", "4096", "--variants", "^reference/cpu$", "--memory-limit", "1M"}));
+  REQUIRE(result.exit_code == 0);
+  const auto rows = read_results(out + "/results.csv");
+  REQUIRE(rows.size() == 2);
+  CHECK(rows[0].status == Status::ok);
+  CHECK(rows[1].status == Status::out_of_memory);
+  CHECK(rows[1].reason.find("predicted ") == 0);
+  CHECK(*rows[1].time_s_predicted > *rows[0].time_s_median);
+  CHECK(*rows[1].memory_process_predicted_bytes > 1 << 20);
+  CHECK(!rows[1].memory_process_peak_bytes.has_value());
+  const auto environment = nlohmann::json::parse(read_text(out + "/environment.json"));
+  CHECK(environment["sessions"][0]["memory_limit_bytes"] == 1 << 20);
+  CHECK(read_text(out + "/frontier.csv").find("reference/cpu,") != std::string::npos);
+}
+
 TEST_CASE("a dry run prints the plan and measures nothing") {
   const ScratchFolder folder;
   const std::string out = folder / "out";
@@ -270,6 +357,8 @@ TEST_CASE("a dry run prints the plan and measures nothing") {
   CHECK(!std::filesystem::exists(out));
   CHECK(result.output.find("skipped: d=32 is not a multiple of h=3") != std::string::npos);
   CHECK(result.output.find("out of memory") != std::string::npos);
+  CHECK(result.output.find("2 points, 1 rows to measure, 3 refused") != std::string::npos);
+  CHECK(result.output.find("\nETA ") != std::string::npos);
 }
 
 TEST_CASE("list, env and gbench print what they promise") {

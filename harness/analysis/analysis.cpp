@@ -9,14 +9,16 @@
 namespace attn {
 
 Analysis analyse(const CampaignData& campaign) {
-  const std::vector<Series> sweeps =
-      group_series(campaign.rows, campaign.samples, memory_levels(campaign.environment));
+  const LevelsByThreads levels = memory_levels(campaign.environment);
+  const std::vector<Series> sweeps = group_series(campaign.rows, campaign.samples, levels);
   Analysis analysis;
   analysis.fits = fit_all(sweeps);
   analysis.slopes = all_slopes(sweeps);
   std::vector<Series> compared = group_series(campaign.rows, campaign.samples, {}, {Axis::density});
   compared.insert(compared.begin(), sweeps.begin(), sweeps.end());
   analysis.crossovers = find_crossovers(compared);
+  analysis.frontier = find_frontier(campaign);
+  analysis.terms = find_terms(campaign.rows, campaign.samples, levels);
   analysis.telling = telling_numbers(campaign.rows, analysis.fits, analysis.crossovers);
   return analysis;
 }
@@ -28,6 +30,8 @@ void write_tables(const Analysis& analysis, const std::string& dir) {
   replace_file(folder / "fits.csv", table_of(analysis.fits).csv());
   replace_file(folder / "slopes.csv", table_of(analysis.slopes).csv());
   replace_file(folder / "crossovers.csv", table_of(analysis.crossovers).csv());
+  replace_file(folder / "frontier.csv", table_of(analysis.frontier).csv());
+  if (!analysis.terms.empty()) replace_file(folder / "terms.csv", table_of(analysis.terms).csv());
 }
 
 std::vector<std::string> write_analysis(const std::string& dir) {

@@ -1,6 +1,5 @@
 #include "harness/analysis/analytic.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "harness/problem/error.h"
@@ -9,13 +8,6 @@
 
 namespace attn {
 namespace {
-
-const Variant* linked_variant(const std::string& name) {
-  const auto& variants = all_variants();
-  const auto found = std::find_if(variants.begin(), variants.end(),
-                                  [&](const Variant* variant) { return variant->info().name == name; });
-  return found == variants.end() ? nullptr : *found;
-}
 
 bool is_memory(Quantity quantity) {
   return quantity == Quantity::workspace || quantity == Quantity::total_memory;
@@ -156,6 +148,9 @@ Problem scaled(const ResultRow& row, Axis axis, int64_t factor) {
       break;
     case Axis::density:
       throw UsageError("a mask has no multiple");
+    case Axis::d_o:
+      p.model_dim = p.model_width() * factor;
+      break;
   }
   const bool width_follows = axis == Axis::d || axis == Axis::h_fixed_head;
   if (width_follows && p.model_dim == row.heads_q * row.d_head) p.model_dim = p.heads_q * p.head_dim;

@@ -7,10 +7,10 @@
 // - samples within a process: bootstrap of the raw samples (whole rounds, see Samples), or the row's interval
 //   where the folder has no raw samples;
 // - processes: a point is measured in one or two, and their number is too small to tell their spread. It is
-//   estimated from the points themselves, by the median absolute deviation of r from its variant's median, less
-//   what samples explain, so that neither a variant that changed everywhere nor a few points that changed
-//   inflate it. With few points the estimate is drawn towards kBetweenProcesses (as a prior of kPriorDegrees
-//   degrees of freedom; the form of Smyth 2004);
+//   estimated from the points themselves, by the median absolute deviation of r from its variant's median,
+//   less what samples explain, so that neither a variant that changed everywhere nor a few points that
+//   changed inflate it. With few points the estimate is drawn towards kBetweenProcesses (as a prior of
+//   kPriorDegrees degrees of freedom; the form of Smyth 2004);
 // - sessions: kBetweenSessions, for the rows of whole variants alone; and where every variant moved to the
 // same side,
 //   the least of their moves, for all rows. A change of one variant leaves the others alone; a neighbour,

@@ -18,6 +18,7 @@ double axis_value(const ResultRow& row, Axis axis) {
   if (axis == Axis::n) return static_cast<double>(row.seq_q);
   if (axis == Axis::d) return static_cast<double>(row.d_head);
   if (axis == Axis::density) return row.density;
+  if (axis == Axis::d_o) return static_cast<double>(row.d_model);
   return static_cast<double>(row.heads_q);
 }
 
@@ -30,6 +31,7 @@ std::string mask_family(const std::string& mask) {
 
 bool on_axis(const ResultRow& row, Axis axis) {
   if (axis == Axis::density) return row.density > 0 && !mask_family(row.mask).empty();
+  if (axis == Axis::d_o) return row.scope == "block";
   if (row.heads_kv == 0 || row.heads_q % row.heads_kv != 0) return false;
   if (axis == Axis::n) return row.seq_q == row.seq_kv;
   if (axis == Axis::h_fixed_head) return true;
@@ -49,6 +51,8 @@ std::set<std::string_view> moving_fields(Axis axis) {
       return {"hq", "hk", "dm"};
     case Axis::density:
       return {"mask"};
+    case Axis::d_o:
+      return {"dm"};
   }
   return {};
 }
@@ -87,6 +91,8 @@ std::string to_text(Axis axis) {
       return "h_fixed_head";
     case Axis::density:
       return "density";
+    case Axis::d_o:
+      return "d_o";
   }
   return "";
 }
@@ -149,7 +155,7 @@ double resampled_time_s(const Point& point, std::mt19937_64& random) {
 std::string setting_of(const ResultRow& row, Axis axis) {
   if (!on_axis(row, axis)) return "";
   std::set<std::string_view> moving = moving_fields(axis);
-  if (own_width(row)) moving.erase("dm");
+  if (own_width(row) && axis != Axis::d_o) moving.erase("dm");
   std::string setting;
   for (const std::string_view field : split(row.problem, ',')) {
     if (moving.contains(field.substr(0, field.find('=')))) continue;

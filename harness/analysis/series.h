@@ -16,8 +16,9 @@ namespace attn {
 /// n: seq_q = seq_kv. d: d_head = d_value at fixed heads, so the model width grows with it and has the same
 /// exponent. h_fixed_width: heads split a fixed d_model. h_fixed_head: d_head stays, d_model grows. Heads
 /// keep their group size. density: the share of visible pairs, as the numbers in a mask's text change;
-/// crossovers alone look along it.
-enum class Axis { n, d, h_fixed_width, h_fixed_head, density };
+/// crossovers alone look along it. d_o: the width of a block's input and output at fixed heads; terms alone
+/// look along it.
+enum class Axis { n, d, h_fixed_width, h_fixed_head, density, d_o };
 std::string to_text(Axis axis);
 inline constexpr Axis kGrowthAxes[] = {Axis::n, Axis::d, Axis::h_fixed_width, Axis::h_fixed_head};
 

@@ -88,6 +88,23 @@ void visit_fields(const CrossoverRow& row, Visit visit) {
 }
 
 template <class Visit>
+void visit_fields(const FrontierRow& row, Visit visit) {
+#define ATTN_FIELD(name) visit(#name, row.name)
+  ATTN_FIELD(variant);
+  ATTN_FIELD(setting);
+  ATTN_FIELD(device);
+  ATTN_FIELD(memory_bytes);
+  ATTN_FIELD(is_limit);
+  ATTN_FIELD(largest_n);
+  ATTN_FIELD(limited_by);
+  ATTN_FIELD(bytes);
+  ATTN_FIELD(time_s_predicted);
+  ATTN_FIELD(largest_n_checked);
+  ATTN_FIELD(largest_n_measured);
+#undef ATTN_FIELD
+}
+
+template <class Visit>
 void visit_fields(const ComparedRow& row, Visit visit) {
 #define ATTN_FIELD(name) visit(#name, row.name)
   ATTN_FIELD(variant);
@@ -102,6 +119,36 @@ void visit_fields(const ComparedRow& row, Visit visit) {
   ATTN_FIELD(ratio_ci_high);
   ATTN_FIELD(p_adjusted);
   ATTN_FIELD(verdict);
+#undef ATTN_FIELD
+}
+
+template <class Visit>
+void visit_fields(const TermRow& row, Visit visit) {
+#define ATTN_FIELD(name) visit(#name, row.name)
+  ATTN_FIELD(variant);
+  ATTN_FIELD(term);
+  ATTN_FIELD(axis);
+  ATTN_FIELD(d_model);
+  ATTN_FIELD(threads);
+  ATTN_FIELD(points);
+  ATTN_FIELD(excluded);
+  ATTN_FIELD(why_excluded);
+  ATTN_FIELD(from);
+  ATTN_FIELD(to);
+  ATTN_FIELD(model);
+  ATTN_FIELD(exponent);
+  ATTN_FIELD(exponent_ci_low);
+  ATTN_FIELD(exponent_ci_high);
+  ATTN_FIELD(analytic_exponent);
+  ATTN_FIELD(residual_rms);
+  ATTN_FIELD(flops_per_s);
+  ATTN_FIELD(crossing);
+  ATTN_FIELD(crossing_ci_low);
+  ATTN_FIELD(crossing_ci_high);
+  ATTN_FIELD(theory_crossing);
+  ATTN_FIELD(theory_crossing_at_rates);
+  ATTN_FIELD(verdict);
+  ATTN_FIELD(setting);
 #undef ATTN_FIELD
 }
 
@@ -174,5 +221,7 @@ Table table_of(const std::vector<FitRow>& rows) { return make_table(rows); }
 Table table_of(const std::vector<SlopeRow>& rows) { return make_table(rows); }
 Table table_of(const std::vector<ComparedRow>& rows) { return make_table(rows); }
 Table table_of(const std::vector<CrossoverRow>& rows) { return make_table(rows); }
+Table table_of(const std::vector<FrontierRow>& rows) { return make_table(rows); }
+Table table_of(const std::vector<TermRow>& rows) { return make_table(rows); }
 
 }  // namespace attn

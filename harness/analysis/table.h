@@ -7,7 +7,9 @@
 #include "harness/analysis/compare.h"
 #include "harness/analysis/crossover.h"
 #include "harness/analysis/fit.h"
+#include "harness/analysis/frontier.h"
 #include "harness/analysis/slopes.h"
+#include "harness/analysis/terms.h"
 
 namespace attn {
 
@@ -25,5 +27,7 @@ Table table_of(const std::vector<FitRow>& rows);
 Table table_of(const std::vector<SlopeRow>& rows);
 Table table_of(const std::vector<ComparedRow>& rows);
 Table table_of(const std::vector<CrossoverRow>& rows);
+Table table_of(const std::vector<FrontierRow>& rows);
+Table table_of(const std::vector<TermRow>& rows);
 
 }  // namespace attn

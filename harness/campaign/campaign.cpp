@@ -11,7 +11,9 @@
 #include <optional>
 #include <set>
 
+#include "harness/campaign/forecast.h"
 #include "harness/campaign/pool.h"
+#include "harness/campaign/probe.h"
 #include "harness/campaign/progress.h"
 #include "harness/campaign/resume.h"
 #include "harness/campaign/row.h"
@@ -20,6 +22,7 @@
 #include "harness/measure/host_load.h"
 #include "harness/measure/roofs.h"
 #include "harness/results/append_file.h"
+#include "harness/run/binding.h"
 
 namespace attn {
 namespace {
@@ -53,7 +56,7 @@ std::vector<int> thread_counts(const Plan& plan) {
 /// environment.json: what the machine is, and one entry per session that measured into the folder.
 class EnvironmentFile {
  public:
-  EnvironmentFile(const CampaignFolder& folder, const Plan& share)
+  EnvironmentFile(const CampaignFolder& folder, const Plan& share, size_t memory_limit_bytes)
       : path_(folder.path + "/environment.json"), load_(read_host_load()) {
     json sessions = json::array();
     if (std::ifstream file(path_); file) {
@@ -69,6 +72,7 @@ class EnvironmentFile {
     sessions.push_back({{"command_line", folder.command_line},
                         {"campaign_command", folder.campaign_command},
                         {"node", node_name()},
+                        {"memory_limit_bytes", memory_limit_bytes},
                         {"start", timestamp()},
                         {"end", nullptr}});
     content_["sessions"] = sessions;
@@ -135,10 +139,12 @@ class CampaignRun {
       return 0;
     }
     fmt::print("measuring the roofs\n");
-    EnvironmentFile environment(folder, plan_);
+    EnvironmentFile environment(folder, plan_, options_.memory_limit_bytes);
+    rates_.emplace(environment.roofs());
     Progress progress(plan_.rows(), finished_.size(), stdout);
     int exit_code = 0;
     try {
+      forecast(folder, progress);
       for (const PlanPoint& point : plan_.points) run_point_job(point, environment, progress);
     } catch (const Interrupted& interrupted) {
       exit_code = 128 + interrupted.signal;
@@ -171,8 +177,12 @@ class CampaignRun {
     };
     if (std::none_of(point.variants.begin(), point.variants.end(), is_missing)) return job;
     for (const Variant* variant : point.variants) {
-      if (is_missing(variant) || serves_as_baseline(point, *variant))
-        job.variants.push_back(variant->info().name);
+      if (!is_missing(variant) && !serves_as_baseline(point, *variant)) continue;
+      const std::string& name = variant->info().name;
+      job.variants.push_back(name);
+      if (!point.skipped.empty() || !support_of(*variant, point.problem)) continue;
+      const TimeForecast call = rates_->predict(*variant, point.problem, point.threads);
+      if (call.time_s) job.time_s_predicted[name] = *call.time_s;
     }
     return job;
   }
@@ -184,6 +194,23 @@ class CampaignRun {
            found->second == Status::ok;
   }
 
+  /// Learns what is known before the first point, and tells the progress how long the rest will take.
+  void forecast(const CampaignFolder& folder, Progress& progress) {
+    for (const ResultRow& row : read_results(folder.path + "/results.csv")) rates_->learn(row);
+    const std::string source = learn_from(options_.rates, plan_, options_, *rates_);
+    double total_s = 0;
+    for (const PlanPoint& point : plan_.points) {
+      for (const Variant* variant : point.variants) {
+        const RowKey key{point.id, variant->info().name};
+        if (finished_.contains(key)) continue;
+        const double seconds = expected_row_s(point, *variant, options_, *rates_);
+        progress.expect(key, seconds);
+        total_s += seconds;
+      }
+    }
+    fmt::print("{}; ETA {}\n", source, human_time(total_s));
+  }
+
   void run_point_job(const PlanPoint& point, const EnvironmentFile& environment, Progress& progress) {
     const Job job = job_of(point, environment);
     if (job.variants.empty()) return;
@@ -192,6 +219,7 @@ class CampaignRun {
       if (finished_.contains({point.id, outcome.row.variant})) return;
       samples_->append(outcome.samples_csv());
       results_.append(to_csv(outcome.row));
+      rates_->learn(outcome.row);
       progress.finish_row(outcome.row);
     };
     if (!point.skipped.empty()) return skip(point, job, emit);
@@ -246,6 +274,7 @@ class CampaignRun {
   std::map<RowKey, Status> finished_;
   double variants_s_ = 0;
   std::optional<AppendFile> samples_;
+  std::optional<Rates> rates_;
 };
 
 }  // namespace

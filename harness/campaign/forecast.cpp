@@ -2,57 +2,26 @@
 
 #include <algorithm>
 
+#include "harness/measure/rounds.h"
+#include "harness/oracle/oracle.h"
 #include "harness/run/binding.h"
-#include "harness/run/operands.h"
+#include "harness/run/theory.h"
 
 namespace attn {
 namespace {
 
-/// Timed samples of a row that is neither short nor long: enough for an interval, rarely more than twice
-/// that.
-constexpr double kUsualSamples = 12;
-/// Checks, memory pass, warm-up and verification run the variant this often beside the samples.
+/// An interval exists from 6 samples on; the median row of the committed campaigns has 20.
+constexpr double kFewestSamples = 6, kUsualSamples = 20;
+/// Checks, memory pass, warm-up and verification run the variant this often beside the samples, in every
+/// process.
 constexpr double kOtherRuns = 6;
-
-size_t elements_of(const std::vector<Operand>& operands) {
-  size_t total = 0;
-  for (const Operand& operand : operands) total += static_cast<size_t>(operand.elements());
-  return total;
-}
-
-size_t result_elements(const Problem& problem) {
-  size_t total = elements_of(forward_results(problem));
-  if (problem.pass == Pass::bwd) total += elements_of(gradients(problem));
-  return total;
-}
+constexpr double kOraclePairs_per_s = 25e6;  // of one thread, see TruthOptions
+constexpr double kStart_s = 0.1;             // of a worker
 
 }  // namespace
 
-size_t shared_bytes(const Problem& problem) {
-  return (4 + 8) * elements_of(input_operands(problem)) + 2 * 8 * result_elements(problem);
-}
-
-size_t variant_bytes(const Variant& variant, const Problem& problem, int threads) {
-  size_t workspace = planned_workspace_bytes(variant, problem, threads);
-  if (problem.pass == Pass::bwd) {
-    workspace = std::max(workspace, planned_workspace_bytes(variant, problem.with(Pass::fwd), threads));
-  }
-  return operand_bytes(problem) + workspace + 2 * 4 * result_elements(problem);
-}
-
-std::optional<double> seconds_at_roof(const Variant& variant, const Problem& problem, int threads,
-                                      const RoofLimits& roofs) {
-  if (variant.info().device != Device::cpu) return std::nullopt;
-  const Cost cost = cost_of(variant, problem);
-  const size_t held = operand_bytes(problem) + planned_workspace_bytes(variant, problem, threads);
-  const auto limit =
-      limit_of({cost.flops_executed, cost.exps, cost.bytes_moved, static_cast<double>(held)}, roofs);
-  if (!limit) return std::nullopt;
-  return limit->time_s;
-}
-
-RowForecast forecast_row(const PlanPoint& point, const Variant& variant, double budget_s,
-                         const RoofLimits& roofs) {
+RowForecast forecast_row(const PlanPoint& point, const Variant& variant, double budget_s, int processes,
+                         const Rates& rates) {
   RowForecast row;
   if (!point.skipped.empty()) {
     row.refusal = "skipped: " + point.skipped;
@@ -61,11 +30,26 @@ RowForecast forecast_row(const PlanPoint& point, const Variant& variant, double 
   }
   if (!row.refusal.empty()) return row;
   row.bytes = shared_bytes(point.problem) + variant_bytes(variant, point.problem, point.threads);
-  row.call_s = seconds_at_roof(variant, point.problem, point.threads, roofs);
-  const double call_s = row.call_s.value_or(0);
-  row.least_s = std::min(budget_s, kUsualSamples * call_s) + kOtherRuns * call_s;
-  row.most_s = budget_s + kOtherRuns * call_s;
+  row.call = rates.predict(variant, point.problem, point.threads);
+  const double call_s = row.call.time_s.value_or(0);
+  const double other_s = processes * kOtherRuns * call_s, sample_s = std::max(call_s, shortest_sample_s());
+  row.least_s = other_s + std::min(budget_s, kFewestSamples * sample_s);
+  row.expected_s = other_s + std::min(budget_s, kUsualSamples * sample_s);
+  row.most_s = other_s + budget_s;
   return row;
+}
+
+double expected_row_s(const PlanPoint& point, const Variant& variant, const CampaignOptions& options,
+                      const Rates& rates) {
+  const RowForecast row = forecast_row(point, variant, options.budget_s, options.processes, rates);
+  if (!row.refusal.empty() || row.bytes > options.memory_limit_bytes) return 0;
+  return row.expected_s + options.processes * shared_s(point) / static_cast<double>(point.variants.size());
+}
+
+double shared_s(const PlanPoint& point) {
+  const TruthOptions options;
+  const double pairs = std::min(useful_exps(point.problem), static_cast<double>(options.max_pairs));
+  return kStart_s + pairs / (kOraclePairs_per_s * point.threads);
 }
 
 }  // namespace attn

@@ -9,6 +9,7 @@
 
 #include "harness/campaign/axes.h"
 #include "harness/campaign/plan_file.h"
+#include "harness/campaign/probe.h"
 #include "harness/measure/environment.h"
 #include "harness/measure/memory.h"
 #include "harness/problem/error.h"
@@ -257,6 +258,8 @@ CampaignOptions parse_campaign(const Settings& settings) {
   }
   options.processes = static_cast<int>(processes);
   options.timeout_s = positive(settings, "timeout");
+  options.rates = value_of(settings, "rates");
+  check_rates_source(options.rates);
   const std::string limit = value_of(settings, "memory-limit");
   options.memory_limit_bytes = limit.empty()
                                    ? static_cast<size_t>(0.8 * static_cast<double>(available_memory_bytes()))

@@ -22,6 +22,7 @@ struct CampaignOptions {
   int processes = 2;     ///< that measure a point, one after another
   double timeout_s = 120;
   size_t memory_limit_bytes = 0;
+  std::string rates = "probe";  ///< where forecasts of times start from: harness/campaign/probe.h
 };
 /// Throws UsageError.
 CampaignOptions parse_campaign(const Settings& settings);

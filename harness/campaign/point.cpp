@@ -8,8 +8,8 @@
 #include <cmath>
 #include <memory>
 
-#include "harness/campaign/forecast.h"
 #include "harness/campaign/row.h"
+#include "harness/forecast/bytes.h"
 #include "harness/measure/host_load.h"
 #include "harness/measure/memory.h"
 #include "harness/measure/rounds.h"
@@ -128,6 +128,9 @@ class PointRun {
     if (entry.variant->info().books_scratch) {
       entry.row.memory_workspace_planned_bytes =
           static_cast<int64_t>(planned_workspace_bytes(*entry.variant, problem_, job_.threads));
+    }
+    if (const auto growth = process_growth_bytes(*entry.variant, problem_, job_.threads)) {
+      entry.row.memory_process_predicted_bytes = static_cast<int64_t>(*growth);
     }
     entry.row.memory_method = "planned: booked by plan(); operands: sizes of inputs and outputs";
     entry.bytes = variant_bytes(*entry.variant, problem_, job_.threads);

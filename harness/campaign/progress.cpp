@@ -16,6 +16,8 @@ int terminal_columns() {
   return size.ws_col;
 }
 
+constexpr double kScaledFrom_s = 5;
+
 std::string summary(const ResultRow& row) {
   if (row.status != Status::ok) return to_text(row.status) + ": " + row.reason;
   std::string text = human_time(*row.time_s_median);
@@ -44,18 +46,19 @@ std::string human_bytes(double bytes) {
 }
 
 Progress::Progress(size_t total, size_t done, std::FILE* out)
-    : total_(total),
-      done_(done),
-      resumed_(done),
-      out_(out),
-      terminal_(isatty(fileno(out))),
-      start_(std::chrono::steady_clock::now()) {}
+    : total_(total), done_(done), out_(out), terminal_(isatty(fileno(out))) {}
 
 std::string Progress::remaining() const {
-  if (done_ == resumed_) return "";
-  const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  const auto left = static_cast<double>(total_ - done_), measured = static_cast<double>(done_ - resumed_);
-  return ", about " + human_time(elapsed / measured * left) + " left";
+  if (done_ == total_ || left_s_ <= 0) return "";
+  const double elapsed_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  // Forecasts are nominal in part: from some seconds on they are scaled by how those so far came out.
+  const double scale = passed_s_ > kScaledFrom_s ? elapsed_s / passed_s_ : 1;
+  return ", about " + human_time(scale * left_s_) + " left";
+}
+
+void Progress::expect(const RowKey& row, double seconds) {
+  expected_s_[row] = seconds;
+  left_s_ += seconds;
 }
 
 void Progress::draw(const std::string& text) {
@@ -65,11 +68,18 @@ void Progress::draw(const std::string& text) {
 }
 
 void Progress::start_point(const std::string& problem) {
+  if (!started_) start_ = std::chrono::steady_clock::now();
+  started_ = true;
   if (terminal_) draw(problem);
 }
 
 void Progress::finish_row(const ResultRow& row) {
   ++done_;
+  if (const auto expected = expected_s_.find({row.point, row.variant}); expected != expected_s_.end()) {
+    left_s_ -= expected->second;
+    passed_s_ += expected->second;
+    expected_s_.erase(expected);
+  }
   const std::string text = fmt::format("{}: {}", row.variant, summary(row));
   if (terminal_) {
     draw(text + "  " + row.problem);

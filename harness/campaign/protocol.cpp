@@ -44,7 +44,8 @@ std::string Job::to_text() const {
                          {"budget_s", budget_s},
                          {"target", target},
                          {"memory_limit_bytes", memory_limit_bytes},
-                         {"roofs", to_json(roofs)}})
+                         {"roofs", to_json(roofs)},
+                         {"time_s_predicted", time_s_predicted}})
       .dump();
 }
 
@@ -65,6 +66,7 @@ Job Job::parse(const std::string& text) {
   json.at("target").get_to(job.target);
   json.at("memory_limit_bytes").get_to(job.memory_limit_bytes);
   job.roofs = parse_roofs(json.at("roofs"));
+  json.at("time_s_predicted").get_to(job.time_s_predicted);
   return job;
 }
 

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -33,7 +34,8 @@ struct Job {
   double budget_s = 0;
   double target = 0.02;  ///< half-width, relative, of the interval over all processes that ends the sampling
   size_t memory_limit_bytes = 0;
-  RoofLimits roofs;  ///< of `threads`
+  RoofLimits roofs;                                ///< of `threads`
+  std::map<std::string, double> time_s_predicted;  ///< of one call, by variant; where it is known
 
   std::string to_text() const;
   static Job parse(const std::string& text);

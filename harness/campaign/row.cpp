@@ -62,6 +62,8 @@ ResultRow describe_row(const Job& job, const Problem& p, const Variant& variant)
   row.density = density(p);
   row.flops_useful = useful_flops(p);
   row.bytes_min = compulsory_bytes(p);
+  const auto forecast = job.time_s_predicted.find(variant.info().name);
+  if (forecast != job.time_s_predicted.end()) row.time_s_predicted = forecast->second;
   row.repro = repro_command(job, variant.info().name);
   return row;
 }

@@ -73,6 +73,12 @@ const std::vector<SettingKey>& setting_keys() {
        "variant at "
        "work becomes a row with status timed_out.",
        "120"},
+      {"rates", false, false, "SOURCE",
+       "Where forecasts of times start from: probe runs every variant for some milliseconds in each setting "
+       "first, "
+       "roof takes the least time by the roofs, and a folder is that of an earlier campaign. Rows measured "
+       "meanwhile count as well.",
+       "probe"},
       {"memory-limit", false, false, "BYTES",
        "Bytes a point may need, with suffix K, M or G; a variant predicted to need more becomes a row with "
        "status "

@@ -10,23 +10,22 @@
 #include <set>
 
 #include "harness/campaign/forecast.h"
-#include "harness/oracle/oracle.h"
 #include "harness/problem/error.h"
 #include "harness/problem/text.h"
 #include "harness/results/csv.h"
-#include "harness/run/theory.h"
 
 namespace attn {
 namespace {
 
 /// A core of the nominal machine, and its memory; only the balance between points depends on them.
 constexpr double kFlops_per_s = 50e9, kExps_per_s = 4e9, kBytes_per_s = 10e9;
-constexpr double kOraclePairs_per_s = 25e6;  // of one thread, see TruthOptions
-constexpr double kStart_s = 0.1;             // of a worker
-constexpr double kRefused_s = 0.01;          // of a row that is not run
+constexpr double kRefused_s = 0.01;  // of a row that is not run
 
-RoofLimits nominal_roofs(int threads) {
-  return {kFlops_per_s * threads, kExps_per_s * threads, {{0, kBytes_per_s}}};
+Rates nominal_rates(int threads) {
+  Roofs roofs;
+  roofs.by_threads[threads] = {
+      kFlops_per_s * threads, kExps_per_s * threads, 0, {{"DRAM", 0, kBytes_per_s, kBytes_per_s}}};
+  return Rates(std::move(roofs));
 }
 
 std::optional<int> whole_number(std::string_view text) {
@@ -34,12 +33,6 @@ std::optional<int> whole_number(std::string_view text) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
   return value;
-}
-
-double oracle_s(const PlanPoint& point) {
-  const TruthOptions options;
-  const double pairs = std::min(useful_exps(point.problem), static_cast<double>(options.max_pairs));
-  return pairs / (kOraclePairs_per_s * point.threads);
 }
 
 /// Whole milliseconds: builds may round the last bits differently, and all must deal alike.
@@ -89,14 +82,15 @@ std::string shard_folder(const std::string& out, const Shard& shard) {
 }
 
 double cost_s(const PlanPoint& point, double budget_s) {
-  double total_s = kStart_s;
+  const Rates rates = nominal_rates(point.threads);
+  double total_s = 0;
   bool runs = false;
   for (const Variant* variant : point.variants) {
-    const RowForecast row = forecast_row(point, *variant, budget_s, nominal_roofs(point.threads));
+    const RowForecast row = forecast_row(point, *variant, budget_s, 1, rates);
     total_s += row.refusal.empty() ? row.most_s : kRefused_s;
     runs |= row.refusal.empty();
   }
-  return runs ? total_s + oracle_s(point) : total_s;
+  return runs ? total_s + shared_s(point) : total_s;
 }
 
 std::vector<int> deal_points(const Plan& plan, double budget_s, int shards) {
@@ -140,7 +134,7 @@ std::string plan_table(const Plan& plan, double budget_s, int shards) {
     const PlanPoint& point = plan.points[k];
     size_t bytes = 0;
     for (const Variant* variant : point.variants) {
-      bytes = std::max(bytes, forecast_row(point, *variant, budget_s, {}).bytes);
+      bytes = std::max(bytes, forecast_row(point, *variant, budget_s, 1, nominal_rates(point.threads)).bytes);
     }
     table += fmt::format("{},{},{:.3f},{}\n", point.csv(), bytes,
                          static_cast<double>(cost_ms(point, budget_s)) * 1e-3, dealt[k]);

@@ -24,7 +24,7 @@ int finish(const std::string& folder, bool wants_report) {
   }
   fmt::print(
       "\nrows:    {0}/results.csv\nsamples: {0}/samples.csv\nfits:    {0}/fits.csv, {0}/slopes.csv, "
-      "{0}/crossovers.csv\n",
+      "{0}/crossovers.csv, {0}/frontier.csv\n",
       folder);
   fmt::print("machine: {}/environment.json\n", folder);
   if (wants_report && exit_code == 0) fmt::print("figures: {}/figures\n", folder);

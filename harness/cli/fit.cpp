@@ -28,10 +28,32 @@ void print_crossovers(const Analysis& analysis) {
                                 "ratio_at_to", "setting"}));
 }
 
+/// The memory limit of the campaign alone; the other sizes stand in the file.
+void print_frontier(const Analysis& analysis) {
+  std::vector<FrontierRow> at_limit;
+  for (const FrontierRow& row : analysis.frontier) {
+    if (row.is_limit == "yes") at_limit.push_back(row);
+  }
+  if (at_limit.empty()) return;
+  fmt::print("\n{}", table_of(at_limit).text({"variant", "memory_bytes", "largest_n", "limited_by",
+                                              "time_s_predicted", "largest_n_checked", "largest_n_measured",
+                                              "setting"}));
+}
+
+void print_terms(const Analysis& analysis) {
+  if (analysis.terms.empty()) return;
+  fmt::print("\n{}", table_of(analysis.terms)
+                         .text({"variant", "term", "axis", "d_model", "exponent", "exponent_ci_low",
+                                "exponent_ci_high", "analytic_exponent", "crossing", "crossing_ci_low",
+                                "crossing_ci_high", "theory_crossing", "theory_crossing_at_rates", "verdict",
+                                "points", "from", "to"}));
+}
+
 void add_fit(CLI::App& app, int&) {
-  CLI::App* command = app.add_subcommand(
-      "fit",
-      "Fits exponents in n, d and h, finds crossovers; writes fits.csv, slopes.csv and crossovers.csv.");
+  CLI::App* command = app.add_subcommand("fit",
+                                         "Fits exponents in n, d and h, finds crossovers; writes fits.csv, "
+                                         "slopes.csv, crossovers.csv, frontier.csv, "
+                                         "and terms.csv where blocks were measured beside their cores.");
   static std::string dir;
   command->add_option("dir", dir, "Folder of a campaign.")->required()->type_name("DIR");
   command->callback([] {
@@ -39,6 +61,8 @@ void add_fit(CLI::App& app, int&) {
     write_tables(analysis, dir);
     print_fits(analysis);
     print_crossovers(analysis);
+    print_frontier(analysis);
+    print_terms(analysis);
     if (!analysis.telling.empty()) fmt::print("\n");
     for (const std::string& sentence : analysis.telling) fmt::print("- {}\n", sentence);
   });

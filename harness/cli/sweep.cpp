@@ -112,7 +112,8 @@ void add_sweep(CLI::App& app, int& exit_code) {
       ->type_name("FILE");
   command->add_flag(
       "--dry-run", arguments->dry_run,
-      "Print the plan with predicted memory and the least time of each row, and measure nothing.");
+      "Print the plan with predicted memory and time of each row and an ETA, and write nothing. Times start "
+      "from --rates.");
   command->add_flag_callback(
       "--no-report", [arguments] { arguments->report = false; }, "Leave the figures and report.html out.");
   command->callback([arguments, &exit_code] { exit_code = run_sweep(*arguments); });

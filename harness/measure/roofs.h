@@ -41,7 +41,7 @@ struct Roofs {
 /// For 1 thread, all threads, and the numbers given; about a second for each.
 Roofs measure_roofs(const std::vector<int>& threads);
 
-/// As environment.json holds them.
+/// As environment.json holds them (roofs_json.cpp, for those who only read them).
 nlohmann::json to_json(const Roofs& roofs);
 Roofs roofs_from_json(const nlohmann::json& json);
 

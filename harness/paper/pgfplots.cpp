@@ -30,6 +30,8 @@ std::string axis_label(Axis axis) {
       return "heads $h$, head width held";
     case Axis::density:
       return "density";
+    case Axis::d_o:
+      return "layer width $d_o$";
   }
   return "";
 }

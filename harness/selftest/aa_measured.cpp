@@ -68,7 +68,7 @@ void print_alarms(const Comparison& comparison, size_t i, size_t j) {
 
 FalseAlarms measure_aa(int64_t runs, const std::string& variants) {
   const TemporaryFolder parent;
-  const CampaignOptions options = parse_campaign({{"budget", {"0.2"}}});
+  const CampaignOptions options = parse_campaign({{"budget", {"0.2"}}, {"rates", {"roof"}}});
   const Plan plan = make_plan(small_sweeps(variants), options);
   std::vector<CampaignData> campaigns;
   for (int64_t k = 0; k < runs; ++k) {

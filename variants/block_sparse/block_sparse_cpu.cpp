@@ -51,7 +51,12 @@ struct Scratch {
     for (int64_t row = 0; row < p.batch * blocks; ++row) {
       if (begin) begin[row] = count;
       const int64_t i0 = row % blocks * tiling.query_block, i1 = std::min(i0 + tiling.query_block, p.seq_q);
-      for (int64_t tile = first_tile(rule, tiling, i0); tile < last_tile(p, rule, tiling, i1); ++tile) {
+      const TileRange band = band_tiles(rule, row / blocks, i0, i1, tiling.key_tile);
+      if (!tiles && !rule.blocks) {
+        count += band.last - band.first;
+        continue;
+      }
+      for (int64_t tile = band.first; tile < band.last; ++tile) {
         const int64_t j0 = tile * tiling.key_tile, j1 = std::min(j0 + tiling.key_tile, p.seq_kv);
         if (rule.tile(row / blocks, i0, i1, j0, j1) == TileKind::empty) continue;
         if (tiles) tiles[count] = static_cast<int32_t>(tile);
@@ -63,16 +68,6 @@ struct Scratch {
   }
 
   TileLists lists() const { return {begin, tiles}; }
-
- private:
-  /// Tiles [first, last) meet the band of queries [i0, i1): a walk of O(n), not O(n^2), under a window.
-  static int64_t first_tile(const MaskRule& rule, const Tiling& tiling, int64_t i0) {
-    return std::max(i0 + rule.band_low, int64_t{0}) / tiling.key_tile;
-  }
-  static int64_t last_tile(const Problem& p, const MaskRule& rule, const Tiling& tiling, int64_t i1) {
-    const int64_t last_key = std::min(i1 - 1 + rule.band_high, p.seq_kv - 1);
-    return last_key < 0 ? 0 : last_key / tiling.key_tile + 1;
-  }
 };
 
 class BlockSparseCpu final : public Variant {

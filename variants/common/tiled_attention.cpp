@@ -84,23 +84,48 @@ void TiledScratch::prepare(const Problem& p) const {
   bias.prepare(p);
 }
 
+TileRange band_tiles(const MaskRule& rule, int64_t b, int64_t i0, int64_t i1, int64_t key_tile) {
+  const int64_t lowest = std::max(i0 + rule.band_low, int64_t{0});
+  const int64_t highest = std::min(i1 - 1 + rule.band_high, rule.key_length(b) - 1);
+  if (highest < 0 || lowest >= rule.seq_kv || lowest / key_tile > highest / key_tile) return {};
+  return {lowest / key_tile, highest / key_tile + 1};
+}
+
+namespace {
+
+/// Pairs that queries [i0, i1) of batch entry b execute.
+double executed_pairs(const Problem& p, const MaskRule& rule, int64_t b, int64_t i0, int64_t i1,
+                      int64_t key_tile) {
+  const TileRange tiles = band_tiles(rule, b, i0, i1, key_tile);
+  if (tiles.first == tiles.last) return 0;
+  KeyRange keys{tiles.first * key_tile, std::min(tiles.last * key_tile, p.seq_kv)};
+  const auto queries = static_cast<double>(i1 - i0);
+  const KeyRange band = rule.rows_range(b, i0, i1);
+  const bool trims = p.pass == Pass::fwd;  // the forward trims a tile to the band
+  if (!rule.blocks) {
+    if (trims) keys = {std::max(keys.begin, band.begin), std::min(keys.end, band.end)};
+    return queries * static_cast<double>(keys.end - keys.begin);
+  }
+  double pairs = 0;
+  for (int64_t j0 = keys.begin; j0 < keys.end; j0 += key_tile) {
+    const int64_t j1 = std::min(j0 + key_tile, p.seq_kv);
+    const TileKind kind = rule.tile(b, i0, i1, j0, j1);
+    if (kind == TileKind::empty) continue;
+    const bool trimmed = trims && kind == TileKind::partial;
+    pairs +=
+        queries * static_cast<double>(trimmed ? std::min(j1, band.end) - std::max(j0, band.begin) : j1 - j0);
+  }
+  return pairs;
+}
+
+}  // namespace
+
 Cost tiled_cost(const Problem& p, int64_t key_tile) {
   const MaskRule rule = p.mask_rule();
   double pairs = 0;
   for (int64_t b = 0; b < p.batch; ++b) {
     for (int64_t i0 = 0; i0 < p.seq_q; i0 += kQueryStep) {
-      const int64_t i1 = std::min(i0 + kQueryStep, p.seq_q);
-      for (int64_t j0 = 0; j0 < p.seq_kv; j0 += key_tile) {
-        const int64_t j1 = std::min(j0 + key_tile, p.seq_kv);
-        const TileKind kind = rule.tile(b, i0, i1, j0, j1);
-        if (kind == TileKind::empty) continue;
-        KeyRange keys{j0, j1};
-        if (kind == TileKind::partial && p.pass == Pass::fwd) {  // the forward trims a tile to the band
-          const KeyRange band = rule.rows_range(b, i0, i1);
-          keys = {std::max(j0, band.begin), std::min(j1, band.end)};
-        }
-        pairs += static_cast<double>((i1 - i0) * (keys.end - keys.begin));
-      }
+      pairs += executed_pairs(p, rule, b, i0, std::min(i0 + kQueryStep, p.seq_q), key_tile);
     }
   }
   const auto heads = static_cast<double>(p.heads_q), d = static_cast<double>(p.head_dim),

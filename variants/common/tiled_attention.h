@@ -76,6 +76,13 @@ void tiled_decode(const Context& context, const Problem& problem, const Forward&
 void tiled_backward(const Context& context, const Problem& problem, const Backward& args,
                     const Tiling& tiling, const TileLists& lists, const TiledScratch& scratch);
 
+/// Key tiles [first, last) that queries [i0, i1) meet as far as band and padding say: those that
+/// MaskRule::tile does not call empty, without asking each. For all n queries that is O(n).
+struct TileRange {
+  int64_t first = 0, last = 0;
+};
+TileRange band_tiles(const MaskRule& rule, int64_t b, int64_t i0, int64_t i1, int64_t key_tile);
+
 /// What is executed, visible or not, with key tiles of this size.
 Cost tiled_cost(const Problem& problem, int64_t key_tile);
 
