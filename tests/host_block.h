@@ -41,6 +41,7 @@ class HostBlock {
     });
   }
 
+  void converge() {}
   template <class Phase>
   void each_warp(const Phase& phase) {
     queue_.push_back([this, phase](int warp) {

@@ -56,6 +56,8 @@ class CudaBlock {
   __device__ __forceinline__ void each(const Phase& phase) {
     phase(*this, static_cast<int>(threadIdx.x), state_);
   }
+  /// After a phase in which lanes took different ways: each_warp() needs them together.
+  __device__ __forceinline__ void converge() { __syncwarp(); }
   /// phase(warp), for what the lanes of a warp do together (variants/common/warp.cuh).
   template <class Phase>
   __device__ __forceinline__ void each_warp(const Phase& phase) {

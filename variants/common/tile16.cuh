@@ -43,7 +43,10 @@ struct Tile16 {
   template <int kRows, int kThreads, class Block>
   ATTN_DEVICE static void load(Block& block, int thread, const TileRows<const T>& from, T* tile) {
     static_assert(kRows * kChunks % kThreads == 0, "every thread moves as many chunks");
-    if (!from.aligned) return load_elements<kRows, kThreads>(thread, from, tile);
+    if (!from.aligned) {
+      load_elements<kRows, kThreads>(thread, from, tile);
+      return block.converge();
+    }
     thread = recomputed(thread);
     const int rows = from.count < kRows ? static_cast<int>(from.count) : kRows;
     ATTN_UNROLL
