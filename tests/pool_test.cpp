@@ -33,8 +33,11 @@ Outcome outcome_of(const std::string& variant, const std::vector<double>& times,
   outcome.row.stop = stop;
   for (size_t k = 0; k < times.size(); ++k) {
     const auto number = static_cast<int64_t>(k);
-    outcome.samples.push_back(
-        {.point = outcome.row.point, .variant = variant, .round = number, .sample = number, .time_s = times[k]});
+    outcome.samples.push_back({.point = outcome.row.point,
+                               .variant = variant,
+                               .round = number,
+                               .sample = number,
+                               .time_s = times[k]});
   }
   return outcome;
 }
