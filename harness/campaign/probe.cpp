@@ -114,7 +114,8 @@ size_t probe_plan(const Plan& plan, const CampaignOptions& options, Rates& rates
     job.variants.push_back(probe.variant->info().name);
   }
   size_t timed = 0;
-  for (const auto& [key, job] : jobs) {
+  for (const auto& entry : jobs) {
+    const Job& job = entry.second;
     supervise(job, std::min(options.timeout_s, kTimeout_s), [&](const Outcome& outcome) {
       if (outcome.row.status != Status::ok) return;
       rates.learn(pool(job, {outcome}, {}).row);

@@ -9,6 +9,9 @@ namespace {
 constexpr size_t kGuardBytes = 256;
 constexpr uint8_t kGuardByte = 0xa5;
 constexpr uint8_t kPoisonByte = 0xff;  // a NaN in float32, bf16 and f16
+/// Of scratch, at either end: who trusts fresh memory trusts all of it, and touching gigabytes first took
+/// longer than the checked call.
+constexpr size_t kPoisonedEnd = size_t{32} << 20;
 
 void plan_scoped(const Variant& variant, const Context& context, const Problem& p, Workspace& workspace) {
   if (p.scope == Scope::block) {
@@ -147,9 +150,12 @@ Binding::Scratch Binding::make_scratch(const Problem& problem) {
   const size_t capacity = scratch.counting.capacity_needed();
   scratch.memory = DeviceBuffer(api_, std::max(capacity, size_t{1}));
   if (options_.guarded) {
-    api_.fill(scratch.memory.data(), kGuardByte, capacity);
     for (const Workspace::Booking& booking : scratch.counting.bookings()) {
-      api_.fill(scratch.memory.data() + booking.offset, kPoisonByte, booking.bytes);
+      std::byte* const begin = scratch.memory.data() + booking.offset;
+      const size_t poisoned = std::min(booking.bytes, kPoisonedEnd);
+      api_.fill(begin, kPoisonByte, poisoned);
+      api_.fill(begin + booking.bytes - poisoned, kPoisonByte, poisoned);
+      api_.fill(begin + booking.bytes, kGuardByte, kGuardBytes);
     }
   }
   scratch.granting = Workspace(scratch.memory.data(), capacity, guard);

@@ -40,8 +40,9 @@ Cost cost_of(const Variant& variant, const Problem& problem);
 
 class Binding {
  public:
-  /// The problem must be supported. Outputs and scratch are poisoned (NaN), then prepare() runs. A backward
-  /// gets o and lse from the variant's own forward. Throws OutOfMemory. `variant` must outlive the binding.
+  /// The problem must be supported. Outputs, and where guarded scratch, are poisoned (NaN), then prepare()
+  /// runs. A backward gets o and lse from the variant's own forward. Throws OutOfMemory. `variant` must
+  /// outlive the binding.
   Binding(const Variant& variant, const Problem& problem, const Inputs<float>& inputs,
           const BindingOptions& options);
   Binding(const Binding&) = delete;
