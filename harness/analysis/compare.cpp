@@ -58,12 +58,11 @@ bool enough_samples(const ResultRow& row) { return median_rank(row.samples.value
 
 /// Variance of the logarithm of a row's median, by its samples.
 double variance_within(const ResultRow& row, const SampleIndex& samples) {
-  const auto found = samples.find({row.point, row.variant});
   const auto count = static_cast<double>(std::max<int64_t>(row.samples.value_or(1), 1));
   const double assumed = std::numbers::pi / 2 * kWithinProcess * kWithinProcess / count;
   if (!enough_samples(row)) return assumed;
   std::mt19937_64 random(kSpreadSeed);
-  const Point point{0, &row, found == samples.end() ? nullptr : &found->second};
+  const Point point = point_at(0, row, samples);
   double sum = 0, squares = 0;
   for (int k = 0; k < kSpreadResamples; ++k) {
     const double value = std::log(resampled_time_s(point, random) / *row.time_s_median);

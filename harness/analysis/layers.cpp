@@ -44,8 +44,7 @@ std::vector<Layer> pair_layers(const std::vector<ResultRow>& rows, const SampleI
     return std::tuple(row.variant, without_fields(row.problem, {"scope", "dm"}), row.threads, row.machine);
   };
   const auto point = [&](const ResultRow& row) {
-    const auto raw = samples.find({row.point, row.variant});
-    return Point{static_cast<double>(row.seq_q), &row, raw == samples.end() ? nullptr : &raw->second};
+    return point_at(static_cast<double>(row.seq_q), row, samples);
   };
   std::map<decltype(key(rows.front())), Point> cores;
   std::map<std::pair<std::string, std::string>, Layer> layers;  // a repeated point: the last row

@@ -146,6 +146,11 @@ SampleIndex index_samples(const std::vector<SampleRow>& rows) {
   return index;
 }
 
+Point point_at(double x, const ResultRow& row, const SampleIndex& samples) {
+  const auto raw = samples.find({row.point, row.variant});
+  return {x, &row, raw == samples.end() ? nullptr : &raw->second};
+}
+
 double resampled_time_s(const Point& point, std::mt19937_64& random) {
   if (point.samples) return point.samples->resampled_median(random);
   std::normal_distribution<double> normal;
@@ -175,9 +180,8 @@ std::vector<Series> group_series(const std::vector<ResultRow>& rows, const Sampl
     for (const ResultRow& row : rows) {
       const std::string setting = setting_of(row, axis);
       if (setting.empty()) continue;
-      const auto raw = samples.find({row.point, row.variant});
       const double x = axis_value(row, axis);
-      groups[{setting, row.variant}][x] = {x, &row, raw == samples.end() ? nullptr : &raw->second};
+      groups[{setting, row.variant}][x] = point_at(x, row, samples);
     }
     for (const auto& [key, points] : groups) {
       Series series{key.second, axis, key.first, {}, {}};

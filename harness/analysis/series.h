@@ -56,6 +56,9 @@ struct Point {
   const Samples* samples = nullptr;  ///< null where none were kept
 };
 
+/// The row at x with its raw samples, where the index has them. Borrows from both.
+Point point_at(double x, const ResultRow& row, const SampleIndex& samples);
+
 /// A resampled median of the point; the row's interval read as that of a log-normal median where raw samples
 /// are missing, the median itself where that is missing too.
 double resampled_time_s(const Point& point, std::mt19937_64& random);

@@ -124,11 +124,10 @@ std::vector<TermRow> along_products(const std::vector<ResultRow>& rows, const Sa
   const std::set<std::string_view> shape{"nq", "nk", "hq", "hk", "d", "dv", "dm"};
   std::map<std::pair<std::string, std::string>, std::vector<Point>> groups;
   for (const ResultRow& row : rows) {
-    const auto raw = samples.find({row.point, row.variant});
     const std::string machine = row.machine.empty() ? "" : ",machine=" + row.machine;
     groups[{row.variant,
             fmt::format("{},threads={}{}", without_fields(row.problem, shape), row.threads, machine)}]
-        .push_back({*row.flops_useful / constant, &row, raw == samples.end() ? nullptr : &raw->second});
+        .push_back(point_at(*row.flops_useful / constant, row, samples));
   }
   std::vector<TermRow> found;
   for (const auto& [key, points] : groups) {

@@ -276,7 +276,6 @@ class PointRun {
     for (const TimedSample& sample : series.samples) {
       entry.samples.push_back({.point = job_.point,
                                .variant = entry.row.variant,
-                               .process = job_.process,
                                .round = sample.round,
                                .sample = number++,
                                .time_s = sample.time_s,

@@ -132,9 +132,10 @@ std::string plan_table(const Plan& plan, double budget_s, int shards) {
   std::string table = std::string(Plan::kColumns) + ",memory_bytes,cost_s,shard\n";
   for (size_t k = 0; k < plan.points.size(); ++k) {
     const PlanPoint& point = plan.points[k];
+    const Rates rates = nominal_rates(point.threads);
     size_t bytes = 0;
     for (const Variant* variant : point.variants) {
-      bytes = std::max(bytes, forecast_row(point, *variant, budget_s, 1, nominal_rates(point.threads)).bytes);
+      bytes = std::max(bytes, forecast_row(point, *variant, budget_s, 1, rates).bytes);
     }
     table += fmt::format("{},{},{:.3f},{}\n", point.csv(), bytes,
                          static_cast<double>(cost_ms(point, budget_s)) * 1e-3, dealt[k]);
