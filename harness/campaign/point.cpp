@@ -62,6 +62,15 @@ struct Entry {
     row.reason = std::move(reason);
     finished = true;
     binding.reset();
+    if (status != Status::ok) drop_times();
+  }
+
+ private:
+  void drop_times() {
+    row.stop.clear();
+    row.steal_fraction.reset();
+    row.cpu_pressure.reset();
+    samples.clear();
   }
 };
 
@@ -226,7 +235,6 @@ class PointRun {
   void judge_manners(Entry& entry) {
     const std::string changed = thread_state_.restore();
     if (changed.empty() || entry.variant->info().own_threads) return;
-    drop_times(entry);
     entry.finish(Status::disagrees, "changes " + changed);
   }
 
@@ -301,15 +309,7 @@ class PointRun {
     judge_manners(entry);
     if (entry.finished) return;
     if (verdict.ok) return entry.finish(Status::ok, "");
-    drop_times(entry);
     entry.finish(Status::disagrees, "after timing: " + verdict.reason);
-  }
-
-  static void drop_times(Entry& entry) {
-    entry.row.stop.clear();
-    entry.row.steal_fraction.reset();
-    entry.row.cpu_pressure.reset();
-    entry.samples.clear();
   }
 
   const Job& job_;
