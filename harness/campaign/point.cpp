@@ -6,17 +6,21 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <memory>
 
 #include "harness/campaign/row.h"
 #include "harness/forecast/bytes.h"
+#include "harness/measure/device_memory.h"
 #include "harness/measure/host_load.h"
 #include "harness/measure/memory.h"
+#include "harness/measure/nvml.h"
 #include "harness/measure/rounds.h"
 #include "harness/measure/thread_state.h"
 #include "harness/oracle/oracle.h"
 #include "harness/registry.h"
 #include "harness/run/binding.h"
+#include "harness/run/rotation.h"
 
 namespace attn {
 namespace {
@@ -26,8 +30,20 @@ constexpr const char* kMemoryMethod =
     "process: VmHWM "
     "after a reset through clear_refs, less what was resident before binding";
 
+constexpr const char* kGpuMemoryMethod =
+    "operands: sizes of inputs and outputs; planned: booked by plan(); peak: taken from the workspace; "
+    "process: high-water mark of the stream-ordered pool after a reset, plus growth of device memory outside "
+    "it, less what was taken before binding";
+
 /// Longer than idle threads of any runtime spin: GNU's OpenMP up to 10 ms, TBB and ONNX Runtime less.
 constexpr double kWarmUp_s = 0.03;
+
+/// Untimed calls before the rounds: an idle GPU's clock is low, and takes so long to rise.
+constexpr double kGpuWarmUp_s = 0.25;
+/// Of the budget, for the pass on hot caches, which no ratio waits for.
+constexpr double kHotShare = 0.25;
+
+constexpr const char *kCold = "cold", *kHot = "hot";  // in the column `cache`
 
 /// Of the oracle's work: the first process checks a variant, the others that they time the same.
 constexpr int64_t kLaterShare = 8;
@@ -40,9 +56,14 @@ struct Entry {
   size_t bytes = 0;  ///< predicted
   std::unique_ptr<Binding> binding;
   std::vector<SampleRow> samples;
+  ClockReading clock;     ///< of a GPU, during the last sample
   double variant_s = 0;   ///< in its own calls
   bool finished = false;  ///< has a status already
   bool emitted = false;
+  size_t device_bytes = 0;  ///< predicted, of a GPU's memory
+
+  bool on_gpu() const { return variant->info().device == Device::cuda; }
+  DeviceApi& api() const { return device_api(variant->info().device); }
 
   /// One call, to its end.
   void call(Binding& bound) {
@@ -51,10 +72,19 @@ struct Entry {
     bound.synchronize();
     variant_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
-  double time_s(int64_t calls) {
-    const double seconds = binding->time_s(calls);
+  double time_s(int64_t calls, CacheState cache) {
+    const double seconds = binding->time_s(calls, cache, [this] {
+      if (on_gpu()) clock = gpu_monitor().clock();
+    });
     variant_s += seconds;
     return seconds;
+  }
+  TimedCase timed(CacheState cache) {
+    TimedCase timed{row.variant, [this, cache](int64_t calls) { return time_s(calls, cache); }};
+    if (!on_gpu()) return timed;
+    timed.clock_step_s = api().clock_step_s().value_or(timed.clock_step_s);
+    timed.clock = [this] { return clock; };
+    return timed;
   }
 
   void finish(Status status, std::string reason) {
@@ -68,6 +98,8 @@ struct Entry {
  private:
   void drop_times() {
     row.stop.clear();
+    row.cache.clear();
+    row.operand_sets.reset();
     row.steal_fraction.reset();
     row.cpu_pressure.reset();
     samples.clear();
@@ -105,7 +137,7 @@ class PointRun {
   }
 
   void run() {
-    for (Entry& entry : entries_) guard(entry, [&] { admit(entry); });
+    for (Entry& entry : entries_) attempt(entry, [&] { admit(entry); });
     emit_finished();
     if (std::all_of(entries_.begin(), entries_.end(), [](const Entry& entry) { return entry.finished; }))
       return;
@@ -122,6 +154,24 @@ class PointRun {
   }
 
  private:
+  /// As guard; leaves where the entry has taken the GPU with it.
+  template <class Work>
+  void attempt(Entry& entry, Work work) {
+    guard(entry, work);
+    if (entry.finished && entry.row.status == Status::crashed && entry.on_gpu()) leave_if_lost();
+  }
+
+  /// After a bad access every call on the device fails, whoever makes it: the others need a new process.
+  void leave_if_lost() {
+    try {
+      if (!device_api(Device::cuda).lost()) return;
+    } catch (const std::exception&) {  // it could not be had in the first place
+      return;
+    }
+    emit_finished();
+    throw DeviceLost{};
+  }
+
   /// Supported, and small enough? Fills in the declared costs.
   void admit(Entry& entry) {
     board_.announce(entry.index, Step::bind);
@@ -149,8 +199,27 @@ class PointRun {
           Status::out_of_memory,
           fmt::format("predicted {} bytes, the limit is {}: not attempted", needed, job_.memory_limit_bytes));
     }
+    if (entry.on_gpu()) admit_to_device(entry);
+    if (entry.finished) return;
     entry.variant->load();
     thread_state_.restore();  // loading a library may change the mode (-ffast-math)
+  }
+
+  void admit_to_device(Entry& entry) {
+    DeviceApi& api = entry.api();
+    const size_t operands = operand_bytes(problem_);
+    size_t workspace = planned_workspace_bytes(*entry.variant, problem_, job_.threads);
+    if (problem_.pass == Pass::bwd) {
+      const Problem forward = problem_.with(Pass::fwd);
+      workspace = std::max(workspace, planned_workspace_bytes(*entry.variant, forward, job_.threads));
+    }
+    const auto sets = static_cast<size_t>(rotating_sets(operands, api.cache_bytes()));
+    entry.device_bytes = sets * operands + workspace;
+    const std::optional<DeviceMemory> memory = api.memory();
+    if (!memory || entry.device_bytes <= memory->free) return;
+    entry.finish(Status::out_of_memory,
+                 fmt::format("predicted {} bytes of device memory, {} are free: not attempted",
+                             entry.device_bytes, memory->free));
   }
 
   void emit_finished() {
@@ -164,29 +233,39 @@ class PointRun {
   /// get a ratio: without common rounds there is none.
   std::vector<std::vector<Entry*>> groups() {
     const size_t room = job_.memory_limit_bytes - std::min(job_.memory_limit_bytes, shared_bytes(problem_));
+    const size_t device_room = free_device_bytes();
     std::vector<std::vector<Entry*>> groups;
-    size_t used = 0;
+    size_t used = 0, device_used = 0;
     for (Entry& entry : entries_) {
       if (entry.finished) continue;
-      if (groups.empty() || used + entry.bytes > room) {
+      if (groups.empty() || used + entry.bytes > room || device_used + entry.device_bytes > device_room) {
         groups.emplace_back();
-        used = 0;
+        used = device_used = 0;
       }
       groups.back().push_back(&entry);
       used += entry.bytes;
+      device_used += entry.device_bytes;
     }
     return groups;
   }
 
+  size_t free_device_bytes() const {
+    for (const Entry& entry : entries_) {
+      if (entry.finished || !entry.on_gpu()) continue;
+      if (const auto memory = entry.api().memory()) return memory->free;
+    }
+    return std::numeric_limits<size_t>::max();
+  }
+
   void run_group(const std::vector<Entry*>& group) {
-    for (Entry* entry : group) guard(*entry, [&] { check(*entry); });
+    for (Entry* entry : group) attempt(*entry, [&] { check(*entry); });
     std::vector<Entry*> timed;
     for (Entry* entry : group) {
       if (!entry->finished) timed.push_back(entry);
     }
     if (!timed.empty()) time_group(timed);
     for (Entry* entry : timed) {
-      if (!entry->finished) guard(*entry, [&] { verify(*entry); });
+      if (!entry->finished) attempt(*entry, [&] { verify(*entry); });
       entry->binding.reset();
     }
   }
@@ -197,24 +276,48 @@ class PointRun {
     if (entry.finished) return;
     board_.announce(entry.index, Step::bind);
     PeakProbe probe;
+    DevicePeakProbe device_probe(entry.api());
     entry.binding =
         std::make_unique<Binding>(*entry.variant, problem_, inputs_, BindingOptions{.threads = job_.threads});
     probe.arm();
+    device_probe.arm();
     board_.announce(entry.index, Step::check);
     entry.call(*entry.binding);
-    const bool on_cpu = entry.variant->info().device == Device::cpu;
-    if (on_cpu) entry.row.memory_process_peak_bytes = probe.growth_bytes();
+    record_memory(entry, entry.on_gpu() ? device_probe.growth_bytes() : probe.growth_bytes());
+    const Outputs<float> first = entry.binding->outputs();
+    judge(entry, first);
+    if (entry.finished) return;
+    if (first_process) {
+      entry.binding->poison_outputs();
+      device_probe.arm();
+      entry.call(*entry.binding);
+      judge_allocations(entry, device_probe);
+      entry.row.deterministic = same_bits(first, entry.binding->outputs()) ? "yes" : "no";
+    }
+    if (!entry.finished && entry.on_gpu()) prepare_cold_calls(entry);
+  }
+
+  void record_memory(Entry& entry, const std::optional<int64_t>& growth) const {
+    // The first process has called the variant before, so its code is on the device already.
+    if (!entry.on_gpu() || job_.process == 0) entry.row.memory_process_peak_bytes = growth;
     if (entry.variant->info().books_scratch) {
       const Footprint footprint = entry.binding->footprint();
       entry.row.memory_workspace_peak_bytes = static_cast<int64_t>(footprint.workspace_peak);
     }
-    entry.row.memory_method = kMemoryMethod;
-    const Outputs<float> first = entry.binding->outputs();
-    judge(entry, first);
-    if (entry.finished || !first_process) return;
-    entry.binding->poison_outputs();
-    entry.call(*entry.binding);
-    entry.row.deterministic = same_bits(first, entry.binding->outputs()) ? "yes" : "no";
+    entry.row.memory_method = entry.on_gpu() ? kGpuMemoryMethod : kMemoryMethod;
+  }
+
+  /// Of a second call: in the first a library may still set itself up.
+  static void judge_allocations(Entry& entry, const DevicePeakProbe& probe) {
+    const int64_t allocated = probe.allocated_bytes().value_or(0);
+    if (allocated == 0 || !entry.variant->info().books_scratch) return;
+    entry.finish(Status::disagrees, fmt::format("allocates {} bytes of device memory in a call", allocated));
+  }
+
+  static void prepare_cold_calls(Entry& entry) {
+    entry.binding->make_rotation();
+    entry.row.cache = kCold;
+    entry.row.operand_sets = entry.binding->operand_sets();
   }
 
   /// Outputs and scratch poisoned and between guard bytes, apart from the binding that is timed: guards would
@@ -247,28 +350,35 @@ class PointRun {
   }
 
   void time_group(const std::vector<Entry*>& timed) {
-    std::vector<TimedCase> cases;
+    std::vector<Entry*> on_gpu;
+    for (Entry* entry : timed) {
+      if (entry->on_gpu()) on_gpu.push_back(entry);
+    }
     // A process is one of several: their intervals together are narrower by the root of their number.
     RoundOptions options{.target = job_.target * std::sqrt(job_.processes),
                          .budget_s = job_.budget_s / job_.processes,
                          .seed = job_.seed + static_cast<uint64_t>(job_.process)};
-    for (Entry* entry : timed) {
-      if (entry->row.variant == job_.baseline) options.baseline = cases.size();
-      if (entry->variant->info().own_threads) options.warm_up_s = kWarmUp_s;
-      cases.push_back({entry->row.variant, [entry](int64_t calls) { return entry->time_s(calls); }});
+    RoundOptions hot_options = options;
+    hot_options.budget_s *= kHotShare;
+    for (size_t k = 0; k < timed.size(); ++k) {
+      if (timed[k]->row.variant == job_.baseline) options.baseline = k;
+      if (timed[k]->variant->info().own_threads) options.warm_up_s = kWarmUp_s;
     }
-    size_t at_work = 0;
-    options.announce = [&](size_t which) {
-      at_work = which;
-      board_.announce(timed[which]->index, Step::time);
-    };
+    Entry* at_work = timed.front();
     const HostLoad before = read_host_load();
     try {
-      const std::vector<TimedSeries> series = time_rounds(cases, options);
-      for (size_t k = 0; k < timed.size(); ++k) record(*timed[k], series[k]);
+      if (!on_gpu.empty()) wake_gpu(*(at_work = on_gpu.front()));
+      const std::vector<TimedSeries> series = time_pass(timed, CacheState::cold, options, at_work);
+      std::vector<TimedSeries> hot_series;
+      if (!on_gpu.empty()) hot_series = time_pass(on_gpu, CacheState::hot, hot_options, at_work);
+      for (size_t k = 0; k < timed.size(); ++k) {
+        timed[k]->row.stop = to_text(series[k].stop);
+        record(*timed[k], series[k], timed[k]->row.cache);
+      }
+      for (size_t k = 0; k < on_gpu.size(); ++k) record(*on_gpu[k], hot_series[k], kHot);
       record_host(timed, before);
     } catch (...) {  // the variant at work is lost, the others start over
-      guard(*timed[at_work], [] { throw; });
+      attempt(*at_work, [] { throw; });
       std::vector<Entry*> others;
       for (Entry* entry : timed) {
         if (!entry->finished) others.push_back(entry);
@@ -277,9 +387,26 @@ class PointRun {
     }
   }
 
+  static void wake_gpu(Entry& entry) {
+    double spent_s = 0;
+    for (int64_t calls = 1; spent_s < kGpuWarmUp_s; calls = std::min<int64_t>(2 * calls, 1024)) {
+      spent_s += entry.time_s(calls, CacheState::cold);
+    }
+  }
+
+  std::vector<TimedSeries> time_pass(const std::vector<Entry*>& timed, CacheState cache, RoundOptions options,
+                                     Entry*& at_work) {
+    std::vector<TimedCase> cases;
+    for (Entry* entry : timed) cases.push_back(entry->timed(cache));
+    options.announce = [&](size_t which) {
+      at_work = timed[which];
+      board_.announce(at_work->index, Step::time);
+    };
+    return time_rounds(cases, options);
+  }
+
   /// What the samples amount to is worked out where those of all processes are (pool.h).
-  void record(Entry& entry, const TimedSeries& series) const {
-    entry.row.stop = to_text(series.stop);
+  void record(Entry& entry, const TimedSeries& series, const std::string& cache) const {
     int64_t number = 0;
     for (const TimedSample& sample : series.samples) {
       entry.samples.push_back({.point = job_.point,
@@ -287,7 +414,9 @@ class PointRun {
                                .round = sample.round,
                                .sample = number++,
                                .time_s = sample.time_s,
-                               .clock_hz = sample.clock_hz});
+                               .clock_hz = sample.clock_hz,
+                               .cache = cache,
+                               .throttled = sample.throttled});
     }
   }
 

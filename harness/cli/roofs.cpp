@@ -46,7 +46,7 @@ void print_table(const Roofs& roofs) {
 }
 
 void run_roofs(const RoofsArguments& arguments) {
-  const Roofs roofs = measure_roofs(arguments.threads);
+  const Roofs roofs = measure_roofs(arguments.threads, true);
   if (arguments.format == "json") return fmt::print("{}\n", to_json(roofs).dump(2));
   print_table(roofs);
 }
