@@ -4,18 +4,15 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cmath>
 #include <limits>
 #include <memory>
 
+#include "harness/campaign/point_entry.h"
+#include "harness/campaign/point_timing.h"
 #include "harness/campaign/row.h"
 #include "harness/forecast/bytes.h"
 #include "harness/measure/device_memory.h"
-#include "harness/measure/host_load.h"
 #include "harness/measure/memory.h"
-#include "harness/measure/nvml.h"
-#include "harness/measure/rounds.h"
 #include "harness/measure/thread_state.h"
 #include "harness/oracle/oracle.h"
 #include "harness/registry.h"
@@ -35,90 +32,8 @@ constexpr const char* kGpuMemoryMethod =
     "process: high-water mark of the stream-ordered pool after a reset, plus growth of device memory outside "
     "it, less what was taken before binding";
 
-/// Longer than idle threads of any runtime spin: GNU's OpenMP up to 10 ms, TBB and ONNX Runtime less.
-constexpr double kWarmUp_s = 0.03;
-
-/// Untimed calls before the rounds: an idle GPU's clock is low, and takes so long to rise.
-constexpr double kGpuWarmUp_s = 0.25;
-/// Of the budget, for the pass on hot caches, which no ratio waits for.
-constexpr double kHotShare = 0.25;
-
-constexpr const char *kCold = "cold", *kHot = "hot";  // in the column `cache`
-
 /// Of the oracle's work: the first process checks a variant, the others that they time the same.
 constexpr int64_t kLaterShare = 8;
-
-/// A variant at this point: its row, and what it is bound to while it may still be timed.
-struct Entry {
-  int32_t index;  ///< in the job
-  const Variant* variant;
-  ResultRow row;
-  size_t bytes = 0;  ///< predicted
-  std::unique_ptr<Binding> binding;
-  std::vector<SampleRow> samples;
-  ClockReading clock;     ///< of a GPU, during the last sample
-  double variant_s = 0;   ///< in its own calls
-  bool finished = false;  ///< has a status already
-  bool emitted = false;
-  size_t device_bytes = 0;  ///< predicted, of a GPU's memory
-
-  bool on_gpu() const { return variant->info().device == Device::cuda; }
-  DeviceApi& api() const { return device_api(variant->info().device); }
-
-  /// One call, to its end.
-  void call(Binding& bound) {
-    const auto start = std::chrono::steady_clock::now();
-    bound.run();
-    bound.synchronize();
-    variant_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  }
-  double time_s(int64_t calls, CacheState cache) {
-    const double seconds = binding->time_s(calls, cache, [this] {
-      if (on_gpu()) clock = gpu_monitor().clock();
-    });
-    variant_s += seconds;
-    return seconds;
-  }
-  TimedCase timed(CacheState cache) {
-    TimedCase timed{row.variant, [this, cache](int64_t calls) { return time_s(calls, cache); }};
-    if (!on_gpu()) return timed;
-    timed.clock_step_s = api().clock_step_s().value_or(timed.clock_step_s);
-    timed.clock = [this] { return clock; };
-    return timed;
-  }
-
-  void finish(Status status, std::string reason) {
-    row.status = status;
-    row.reason = std::move(reason);
-    finished = true;
-    binding.reset();
-    if (status != Status::ok) drop_times();
-  }
-
- private:
-  void drop_times() {
-    row.stop.clear();
-    row.cache.clear();
-    row.operand_sets.reset();
-    row.steal_fraction.reset();
-    row.cpu_pressure.reset();
-    samples.clear();
-  }
-};
-
-/// Runs `work`; what it throws becomes the entry's status.
-template <class Work>
-void guard(Entry& entry, Work work) {
-  try {
-    work();
-  } catch (const std::bad_alloc& error) {
-    entry.finish(Status::out_of_memory, error.what());
-  } catch (const std::exception& error) {
-    entry.finish(Status::crashed, std::string("exception: ") + error.what());
-  } catch (...) {
-    entry.finish(Status::crashed, "exception of an unknown type");
-  }
-}
 
 class PointRun {
  public:
@@ -137,9 +52,9 @@ class PointRun {
   }
 
   void run() {
-    for (Entry& entry : entries_) attempt(entry, [&] { admit(entry); });
+    for (PointEntry& entry : entries_) attempt(entry, [&] { admit(entry); });
     emit_finished();
-    if (std::all_of(entries_.begin(), entries_.end(), [](const Entry& entry) { return entry.finished; }))
+    if (std::all_of(entries_.begin(), entries_.end(), [](const PointEntry& entry) { return entry.finished; }))
       return;
     board_.announce(Board::kNoVariant, Step::inputs);
     inputs_ = make_inputs(problem_, job_.fill, job_.seed);
@@ -147,17 +62,17 @@ class PointRun {
     TruthOptions options{.threads = job_.threads, .seed = job_.seed + static_cast<uint64_t>(job_.process)};
     if (job_.process > 0) options.max_pairs /= kLaterShare;  // of other rows than the first process knows
     truth_ = make_truth(problem_, inputs_, options);
-    for (const std::vector<Entry*>& group : groups()) {
+    for (const std::vector<PointEntry*>& group : groups()) {
       run_group(group);
       emit_finished();
     }
   }
 
  private:
-  /// As guard; leaves where the entry has taken the GPU with it.
+  /// As PointEntry::guard; leaves where the entry has taken the GPU with it.
   template <class Work>
-  void attempt(Entry& entry, Work work) {
-    guard(entry, work);
+  void attempt(PointEntry& entry, Work work) {
+    entry.guard(work);
     if (entry.finished && entry.row.status == Status::crashed && entry.on_gpu()) leave_if_lost();
   }
 
@@ -173,7 +88,7 @@ class PointRun {
   }
 
   /// Supported, and small enough? Fills in the declared costs.
-  void admit(Entry& entry) {
+  void admit(PointEntry& entry) {
     board_.announce(entry.index, Step::bind);
     if (const Support support = support_of(*entry.variant, problem_); !support) {
       return entry.finish(Status::unsupported, support.reason);
@@ -205,7 +120,7 @@ class PointRun {
     thread_state_.restore();  // loading a library may change the mode (-ffast-math)
   }
 
-  void admit_to_device(Entry& entry) {
+  void admit_to_device(PointEntry& entry) {
     DeviceApi& api = entry.api();
     const size_t operands = operand_bytes(problem_);
     size_t workspace = planned_workspace_bytes(*entry.variant, problem_, job_.threads);
@@ -223,7 +138,7 @@ class PointRun {
   }
 
   void emit_finished() {
-    for (Entry& entry : entries_) {
+    for (PointEntry& entry : entries_) {
       if (entry.finished && !entry.emitted) emit_({entry.row, entry.samples, entry.variant_s});
       entry.emitted = entry.finished;
     }
@@ -231,12 +146,12 @@ class PointRun {
 
   /// Variants that fit into memory together, in order; usually one group. Only those in the baseline's group
   /// get a ratio: without common rounds there is none.
-  std::vector<std::vector<Entry*>> groups() {
+  std::vector<std::vector<PointEntry*>> groups() {
     const size_t room = job_.memory_limit_bytes - std::min(job_.memory_limit_bytes, shared_bytes(problem_));
     const size_t device_room = free_device_bytes();
-    std::vector<std::vector<Entry*>> groups;
+    std::vector<std::vector<PointEntry*>> groups;
     size_t used = 0, device_used = 0;
-    for (Entry& entry : entries_) {
+    for (PointEntry& entry : entries_) {
       if (entry.finished) continue;
       if (groups.empty() || used + entry.bytes > room || device_used + entry.device_bytes > device_room) {
         groups.emplace_back();
@@ -250,27 +165,27 @@ class PointRun {
   }
 
   size_t free_device_bytes() const {
-    for (const Entry& entry : entries_) {
+    for (const PointEntry& entry : entries_) {
       if (entry.finished || !entry.on_gpu()) continue;
       if (const auto memory = entry.api().memory()) return memory->free;
     }
     return std::numeric_limits<size_t>::max();
   }
 
-  void run_group(const std::vector<Entry*>& group) {
-    for (Entry* entry : group) attempt(*entry, [&] { check(*entry); });
-    std::vector<Entry*> timed;
-    for (Entry* entry : group) {
+  void run_group(const std::vector<PointEntry*>& group) {
+    for (PointEntry* entry : group) attempt(*entry, [&] { check(*entry); });
+    std::vector<PointEntry*> timed;
+    for (PointEntry* entry : group) {
       if (!entry->finished) timed.push_back(entry);
     }
     if (!timed.empty()) time_group(timed);
-    for (Entry* entry : timed) {
+    for (PointEntry* entry : timed) {
       if (!entry->finished) attempt(*entry, [&] { verify(*entry); });
       entry->binding.reset();
     }
   }
 
-  void check(Entry& entry) {
+  void check(PointEntry& entry) {
     const bool first_process = job_.process == 0;
     if (first_process) check_guarded(entry);
     if (entry.finished) return;
@@ -297,7 +212,7 @@ class PointRun {
     if (!entry.finished && entry.on_gpu()) prepare_cold_calls(entry);
   }
 
-  void record_memory(Entry& entry, const std::optional<int64_t>& growth) const {
+  void record_memory(PointEntry& entry, const std::optional<int64_t>& growth) const {
     // The first process has called the variant before, so its code is on the device already.
     if (!entry.on_gpu() || job_.process == 0) entry.row.memory_process_peak_bytes = growth;
     if (entry.variant->info().books_scratch) {
@@ -308,21 +223,21 @@ class PointRun {
   }
 
   /// Of a second call: in the first a library may still set itself up.
-  static void judge_allocations(Entry& entry, const DevicePeakProbe& probe) {
+  static void judge_allocations(PointEntry& entry, const DevicePeakProbe& probe) {
     const int64_t allocated = probe.allocated_bytes().value_or(0);
     if (allocated == 0 || !entry.variant->info().books_scratch) return;
     entry.finish(Status::disagrees, fmt::format("allocates {} bytes of device memory in a call", allocated));
   }
 
-  static void prepare_cold_calls(Entry& entry) {
+  static void prepare_cold_calls(PointEntry& entry) {
     entry.binding->make_rotation();
-    entry.row.cache = kCold;
+    entry.row.cache = kColdSamples;
     entry.row.operand_sets = entry.binding->operand_sets();
   }
 
   /// Outputs and scratch poisoned and between guard bytes, apart from the binding that is timed: guards would
   /// move its operands.
-  void check_guarded(Entry& entry) {
+  void check_guarded(PointEntry& entry) {
     board_.announce(entry.index, Step::check);
     Binding binding(*entry.variant, problem_, inputs_, {.threads = job_.threads, .guarded = true});
     entry.call(binding);
@@ -335,13 +250,13 @@ class PointRun {
   }
 
   /// A library with threads of its own may set them as it likes; whatever it leaves behind is put back.
-  void judge_manners(Entry& entry) {
+  void judge_manners(PointEntry& entry) {
     const std::string changed = thread_state_.restore();
     if (changed.empty() || entry.variant->info().own_threads) return;
     entry.finish(Status::disagrees, "changes " + changed);
   }
 
-  void judge(Entry& entry, const Outputs<float>& outputs) {
+  void judge(PointEntry& entry, const Outputs<float>& outputs) {
     const Verdict verdict = compare(problem_, truth_, outputs);
     entry.row.error_rel_l2 = verdict.rel_l2;
     entry.row.error_max_abs = verdict.max_abs;
@@ -349,88 +264,22 @@ class PointRun {
     if (!verdict.ok) entry.finish(Status::disagrees, verdict.reason);
   }
 
-  void time_group(const std::vector<Entry*>& timed) {
-    std::vector<Entry*> on_gpu;
-    for (Entry* entry : timed) {
-      if (entry->on_gpu()) on_gpu.push_back(entry);
-    }
-    // A process is one of several: their intervals together are narrower by the root of their number.
-    RoundOptions options{.target = job_.target * std::sqrt(job_.processes),
-                         .budget_s = job_.budget_s / job_.processes,
-                         .seed = job_.seed + static_cast<uint64_t>(job_.process)};
-    RoundOptions hot_options = options;
-    hot_options.budget_s *= kHotShare;
-    for (size_t k = 0; k < timed.size(); ++k) {
-      if (timed[k]->row.variant == job_.baseline) options.baseline = k;
-      if (timed[k]->variant->info().own_threads) options.warm_up_s = kWarmUp_s;
-    }
-    Entry* at_work = timed.front();
-    const HostLoad before = read_host_load();
+  void time_group(const std::vector<PointEntry*>& timed) {
+    PointEntry* at_work = timed.front();
     try {
-      if (!on_gpu.empty()) wake_gpu(*(at_work = on_gpu.front()));
-      const std::vector<TimedSeries> series = time_pass(timed, CacheState::cold, options, at_work);
-      std::vector<TimedSeries> hot_series;
-      if (!on_gpu.empty()) hot_series = time_pass(on_gpu, CacheState::hot, hot_options, at_work);
-      for (size_t k = 0; k < timed.size(); ++k) {
-        timed[k]->row.stop = to_text(series[k].stop);
-        record(*timed[k], series[k], timed[k]->row.cache);
-      }
-      for (size_t k = 0; k < on_gpu.size(); ++k) record(*on_gpu[k], hot_series[k], kHot);
-      record_host(timed, before);
+      time_entries(job_, board_, timed, at_work);
     } catch (...) {  // the variant at work is lost, the others start over
       attempt(*at_work, [] { throw; });
-      std::vector<Entry*> others;
-      for (Entry* entry : timed) {
+      std::vector<PointEntry*> others;
+      for (PointEntry* entry : timed) {
         if (!entry->finished) others.push_back(entry);
       }
       if (!others.empty()) time_group(others);
     }
   }
 
-  static void wake_gpu(Entry& entry) {
-    double spent_s = 0;
-    for (int64_t calls = 1; spent_s < kGpuWarmUp_s; calls = std::min<int64_t>(2 * calls, 1024)) {
-      spent_s += entry.time_s(calls, CacheState::cold);
-    }
-  }
-
-  std::vector<TimedSeries> time_pass(const std::vector<Entry*>& timed, CacheState cache, RoundOptions options,
-                                     Entry*& at_work) {
-    std::vector<TimedCase> cases;
-    for (Entry* entry : timed) cases.push_back(entry->timed(cache));
-    options.announce = [&](size_t which) {
-      at_work = timed[which];
-      board_.announce(at_work->index, Step::time);
-    };
-    return time_rounds(cases, options);
-  }
-
-  /// What the samples amount to is worked out where those of all processes are (pool.h).
-  void record(Entry& entry, const TimedSeries& series, const std::string& cache) const {
-    int64_t number = 0;
-    for (const TimedSample& sample : series.samples) {
-      entry.samples.push_back({.point = job_.point,
-                               .variant = entry.row.variant,
-                               .round = sample.round,
-                               .sample = number++,
-                               .time_s = sample.time_s,
-                               .clock_hz = sample.clock_hz,
-                               .cache = cache,
-                               .throttled = sample.throttled});
-    }
-  }
-
-  /// The rounds are common to the variants, and so is what disturbed them.
-  static void record_host(const std::vector<Entry*>& timed, const HostLoad& before) {
-    const HostLoad after = read_host_load();
-    for (Entry* entry : timed) {
-      entry->row.steal_fraction = steal_fraction(before, after);
-      entry->row.cpu_pressure = cpu_pressure(before, after);
-    }
-  }
-
   /// A run after thousands of timed ones: nothing may have gone stale or been skipped.
-  void verify(Entry& entry) {
+  void verify(PointEntry& entry) {
     board_.announce(entry.index, Step::verify);
     entry.binding->poison_outputs();
     entry.call(*entry.binding);
@@ -446,7 +295,7 @@ class PointRun {
   const std::function<void(const Outcome&)>& emit_;
   Problem problem_;
   ThreadState thread_state_;
-  std::vector<Entry> entries_;
+  std::vector<PointEntry> entries_;
   Inputs<float> inputs_;
   Truth truth_;
 };

@@ -112,11 +112,15 @@ std::string Nvml::load(const std::string& library, const std::string& bus_id) {
 
 namespace {
 
-/// A function that yields one number, in units of `unit`; nothing where it is lacking or fails.
-template <class... Arguments>
-std::optional<double> ask(double unit, int (*function)(Arguments..., unsigned*), Arguments... arguments) {
+/// One number, in units of `unit`; nothing where the function is lacking or fails.
+std::optional<double> ask(double unit, int (*function)(void*, unsigned*), void* device) {
   unsigned value = 0;
-  if (!function || function(arguments..., &value) != 0) return std::nullopt;
+  if (!function || function(device, &value) != 0) return std::nullopt;
+  return value * unit;
+}
+std::optional<double> ask(double unit, int (*function)(void*, int, unsigned*), void* device, int kind) {
+  unsigned value = 0;
+  if (!function || function(device, kind, &value) != 0) return std::nullopt;
   return value * unit;
 }
 
@@ -125,7 +129,7 @@ std::optional<double> ask(double unit, int (*function)(Arguments..., unsigned*),
 ClockReading Nvml::clock() const {
   if (!missing_.empty()) return {};
   ClockReading reading;
-  reading.hz = ask<void*, int>(1e6, functions_->clock, device_, kSmClock);
+  reading.hz = ask(1e6, functions_->clock, device_, kSmClock);
   unsigned long long reasons = 0;
   if (functions_->reasons && functions_->reasons(device_, &reasons) == 0) {
     reading.throttled = throttle_text(reasons);
@@ -144,10 +148,10 @@ json Nvml::configuration() const {
   const bool has_ecc = f.ecc && f.ecc(device_, &ecc, &ecc_later) == 0;
   const bool has_mig = f.mig && f.mig(device_, &mig, &mig_later) == 0;
   return {{"driver", named ? json(version) : json()},
-          {"power_limit_w", number_or_null(ask<void*>(1e-3, f.power_limit, device_))},
-          {"power_limit_default_w", number_or_null(ask<void*>(1e-3, f.default_power_limit, device_))},
-          {"sm_clock_max_hz", number_or_null(ask<void*, int>(1e6, f.max_clock, device_, kSmClock))},
-          {"memory_clock_max_hz", number_or_null(ask<void*, int>(1e6, f.max_clock, device_, kMemoryClock))},
+          {"power_limit_w", number_or_null(ask(1e-3, f.power_limit, device_))},
+          {"power_limit_default_w", number_or_null(ask(1e-3, f.default_power_limit, device_))},
+          {"sm_clock_max_hz", number_or_null(ask(1e6, f.max_clock, device_, kSmClock))},
+          {"memory_clock_max_hz", number_or_null(ask(1e6, f.max_clock, device_, kMemoryClock))},
           {"persistence", on_or_off(has_persistence, persistence)},
           {"ecc", on_or_off(has_ecc, ecc)},
           {"mig", on_or_off(has_mig, mig)}};
@@ -156,11 +160,10 @@ json Nvml::configuration() const {
 json Nvml::state() const {
   if (!missing_.empty()) return nullptr;
   const ClockReading reading = clock();
-  return {{"power_w", number_or_null(ask<void*>(1e-3, functions_->power, device_))},
-          {"temperature_c",
-           number_or_null(ask<void*, int>(1, functions_->temperature, device_, kGpuTemperature))},
+  return {{"power_w", number_or_null(ask(1e-3, functions_->power, device_))},
+          {"temperature_c", number_or_null(ask(1, functions_->temperature, device_, kGpuTemperature))},
           {"sm_clock_hz", number_or_null(reading.hz)},
-          {"memory_clock_hz", number_or_null(ask<void*, int>(1e6, functions_->clock, device_, kMemoryClock))},
+          {"memory_clock_hz", number_or_null(ask(1e6, functions_->clock, device_, kMemoryClock))},
           {"throttled", reading.throttled.empty() ? json() : json(reading.throttled)}};
 }
 
