@@ -94,8 +94,9 @@ void Rates::learn(const ResultRow& row, const Roofs& roofs) {
     const Problem problem = Problem::parse(row.problem);
     const int threads = static_cast<int>(row.threads);
     if (!variant->supports(problem.with(Scope::core))) return;
-    // What is learned and what is forecast must refer to the same kind of roof.
-    const bool comparable = roofs.gpu.has_value() == roofs_.gpu.has_value();
+    // What is learned and what is forecast must refer to the same kind of roof, measured or nominal.
+    const bool comparable =
+        variant->info().device == Device::cpu || roofs.gpu.has_value() == roofs_.gpu.has_value();
     const auto scale = scale_s(*variant, problem, threads, comparable ? roofs : roofs_);
     if (scale) observations_[row.variant].push_back({{problem, threads}, *scale / *row.time_s_median});
   } catch (const UsageError&) {  // a mask whose file is gone

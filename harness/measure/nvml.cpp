@@ -72,7 +72,9 @@ struct Nvml::Functions {
 std::string throttle_text(uint64_t reasons) {
   std::string text;
   for (const auto& [bit, name] : kThrottleReasons) {
-    if (reasons & bit) text += (text.empty() ? "" : "+") + std::string(name);
+    if (!(reasons & bit)) continue;
+    if (!text.empty()) text += '+';
+    text += name;
   }
   return text.empty() ? "no" : text;
 }
