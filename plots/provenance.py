@@ -114,8 +114,8 @@ def sampling(rows, budget, target):
     text = ("A sample is a batch of calls long enough for the clock, its time that of one call. The variants of a point are "
             "timed in interleaved, shuffled rounds; every sample is in samples.csv.")
     if has(rows, "cache"):
-        text += (" On a GPU, calls take sets of operands in turn that are twice as large as its cache (cold); a second pass repeats "
-                 "them on one set (hot), in columns of its own.")
+        text += (" On a GPU, calls take sets of operands in turn that are twice as large as its cache (cold); a second pass "
+                 "repeats them on one set (hot), in columns of its own.")
     if has(rows, "samples"):
         text += f" Here: {int(rows.samples.sum())} samples, {rows.samples.median():.0f} a row in the median."
     if has(rows, "processes"):
