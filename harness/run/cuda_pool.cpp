@@ -72,7 +72,7 @@ std::optional<DeviceMemory> CudaPool::state() const {
   const size_t reserved = attribute(cudaMemPoolAttrReservedMemCurrent);
   const size_t used = attribute(cudaMemPoolAttrUsedMemCurrent);
   return DeviceMemory{.used = used,
-                      .used_peak = attribute(cudaMemPoolAttrUsedMemHigh),
+                      .used_peak = std::max(used, attribute(cudaMemPoolAttrUsedMemHigh)),
                       .outside = total - std::min(total, free + reserved),
                       .free = free + (reserved - std::min(reserved, used))};
 }
