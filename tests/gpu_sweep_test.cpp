@@ -34,7 +34,7 @@ TEST_CASE("a GPU row has cold and hot times, clocks, roof and memory; a CPU row 
   const ResultRow& gpu = rows.at("fake/cuda/good");
   REQUIRE(gpu.status == Status::ok);
   CHECK(gpu.cache == "cold");
-  CHECK(gpu.operand_sets == 32);  // of 4 x 4 KiB and an LSE, against twice 256 KiB
+  CHECK(gpu.operand_sets == 63);  // of 4 x 2 KiB and an LSE, against twice 256 KiB
   CHECK(gpu.time_hot_s_median.has_value());
   CHECK(*gpu.samples_hot >= 1);
   CHECK(gpu.samples_throttled == 0);
