@@ -11,7 +11,7 @@ constexpr uint8_t kGuardByte = 0xa5;
 constexpr uint8_t kPoisonByte = 0xff;  // a NaN in float32, bf16 and f16
 /// Of scratch, at either end: who trusts fresh memory trusts all of it, and touching gigabytes first took
 /// longer than the checked call.
-constexpr size_t kPoisonedEnd = size_t{32} << 20;
+constexpr size_t kPoisonedEnd = size_t{4} << 20;
 
 void plan_scoped(const Variant& variant, const Context& context, const Problem& p, Workspace& workspace) {
   if (p.scope == Scope::block) {
