@@ -32,8 +32,8 @@ constexpr const char* kGpuMemoryMethod =
     "process: high-water mark of the stream-ordered pool after a reset, plus growth of device memory outside "
     "it, less what was taken before binding";
 
-/// Of the oracle's work: the first process checks a variant, the others that they time the same.
-constexpr int64_t kLaterShare = 8;
+/// The oracle's work: the first process checks a variant, the others that they time the same.
+constexpr int64_t kFirstPairs = 4'000'000, kLaterPairs = 1'000'000;
 
 class PointRun {
  public:
@@ -59,9 +59,10 @@ class PointRun {
     board_.announce(Board::kNoVariant, Step::inputs);
     inputs_ = make_inputs(problem_, job_.fill, job_.seed);
     board_.announce(Board::kNoVariant, Step::oracle);
-    TruthOptions options{.threads = job_.threads, .seed = job_.seed + static_cast<uint64_t>(job_.process)};
-    if (job_.process > 0) options.max_pairs /= kLaterShare;  // of other rows than the first process knows
-    truth_ = make_truth(problem_, inputs_, options);
+    truth_ = make_truth(problem_, inputs_,
+                        {.threads = job_.threads,
+                         .max_pairs = job_.process == 0 ? kFirstPairs : kLaterPairs,
+                         .seed = job_.seed + static_cast<uint64_t>(job_.process)});  // other rows each
     for (const std::vector<PointEntry*>& group : groups()) {
       run_group(group);
       emit_finished();
