@@ -125,13 +125,13 @@ void flash_decode_forward(const Queue& queue, const Problem& p, const Forward& f
   const int64_t blocks = scratch.splits.count() * p.heads_kv;
   switch (flash_decode_width(p)) {
     case 64:
-      queue.blocks(blocks, FlashDecode<T, 64>{args});
+      queue.blocks(blocks, FlashDecode<T, 64>{{args}});
       break;
     case 128:
-      queue.blocks(blocks, FlashDecode<T, 128>{args});
+      queue.blocks(blocks, FlashDecode<T, 128>{{args}});
       break;
     default:
-      queue.blocks(blocks, FlashDecode<T, 256>{args});
+      queue.blocks(blocks, FlashDecode<T, 256>{{args}});
   }
   if (!args.partial_o) return;
   queue.blocks(p.batch * p.heads_q * p.seq_q, DecodeMerge<T>{args, scratch.starts});
