@@ -87,6 +87,7 @@ struct FlashDecode : FlashDecodeWarp<T, kWidth> {
     place.head_kv = static_cast<int>(static_cast<uint32_t>(index) % heads);
     place.first = split.first;
     place.last = split.last;
+    place.keys = args.rule.key_length(place.b);
     place.range = decode_range(rule_of(place), args.seq_q);
     return place;
   }

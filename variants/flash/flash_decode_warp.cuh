@@ -34,7 +34,8 @@ struct FlashDecodeArgs : DecodeResult<T> {
 struct DecodePlace {
   int b, head_kv;
   int first, last;  ///< tiles
-  KeyRange range;   ///< of all splits
+  int64_t keys;     ///< of the batch entry
+  KeyRange range;   ///< that its queries see
 };
 
 template <class T, int kWidth>  // kWidth: padded head_dim and value_dim
@@ -66,7 +67,7 @@ struct FlashDecodeWarp {
   /// The mask of the batch entry.
   ATTN_DEVICE MaskRule rule_of(const DecodePlace& place) const {
     MaskRule rule = args.rule;
-    rule.seq_kv = args.rule.key_length(place.b);
+    rule.seq_kv = place.keys;
     rule.lengths = nullptr;
     return rule;
   }
@@ -185,6 +186,7 @@ struct FlashDecodeWarp {
         }
       }
     });
+    if (!plain) warp.sync();  // lanes took different ways
   }
 
   ATTN_DEVICE bool sees(const DecodePlace& place, int row, int64_t j) const {
