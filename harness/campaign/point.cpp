@@ -30,7 +30,7 @@ constexpr const char* kMemoryMethod =
 constexpr double kWarmUp_s = 0.03;
 
 /// The oracle's work: the first process checks a variant, the others that they time the same.
-constexpr int64_t kFirstPairs = 6'000'000, kLaterPairs = 1'500'000;
+constexpr int64_t kFirstPairs = 4'000'000, kLaterPairs = 1'000'000;
 
 /// A variant at this point: its row, and what it is bound to while it may still be timed.
 struct Entry {
