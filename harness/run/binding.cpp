@@ -100,16 +100,17 @@ Binding::Slot& Binding::add(const Operand& operand) {
 
 namespace {
 
-/// Calls visit(element of the contiguous host order, element in memory) for all rows; both count whole rows.
+/// Calls visit(element of the contiguous host order, element in memory) for all rows, on all threads where
+/// there are many: tensors of a GPU's size take longer to convert than the call that is checked.
 template <class Visit>
 void for_each_row(const Operand& o, Layout layout, Visit visit) {
-  for (int64_t b = 0, host = 0; b < o.batch; ++b) {
-    for (int64_t i = 0; i < o.seq; ++i) {
-      for (int64_t h = 0; h < o.heads; ++h, ++host) {
-        const int64_t row = layout == Layout::seq_major ? host : (b * o.heads + h) * o.seq + i;
-        visit(host * o.width, row * o.width);
-      }
-    }
+  constexpr int64_t kMany = 4096;
+  const int64_t rows = o.batch * o.seq * o.heads;
+#pragma omp parallel for schedule(static) if (rows > kMany)
+  for (int64_t host = 0; host < rows; ++host) {
+    const int64_t h = host % o.heads, i = host / o.heads % o.seq, b = host / o.heads / o.seq;
+    const int64_t row = layout == Layout::seq_major ? host : (b * o.heads + h) * o.seq + i;
+    visit(host * o.width, row * o.width);
   }
 }
 
