@@ -17,7 +17,7 @@ gpu_day() {
   local start=$EPOCHSECONDS folder=$ATTN_ROOT/build-gpu architecture python
   architecture=$(card_architecture)
   lock_build "$folder"
-  configure "$folder" -DBUILD_TESTING=OFF ${bundle:+"-DCMAKE_PREFIX_PATH=$bundle"} \
+  configure "$folder" -DBUILD_TESTING=OFF -DATTN_CPU_VARIANTS=OFF ${bundle:+"-DCMAKE_PREFIX_PATH=$bundle"} \
     ${architecture:+"-DCMAKE_CUDA_ARCHITECTURES=$architecture"}
   build "$folder" attnbench
   unlock_build
