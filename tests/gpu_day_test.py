@@ -108,3 +108,18 @@ def test_a_wrong_variant_is_loud_and_the_rest_goes_on(tmp_path, preset):
     assert {row["status"] for row in rows if row["variant"] == "reference/cpu"} == {"ok"}
     assert {row["status"] for row in rows if row["variant"] == "faulty/wrong"} == {"disagrees"}
     assert "FAILED: attnbench check" in (out / "summary.txt").read_text()
+
+
+def test_the_presets_of_the_day_are_plans():
+    """Also where no GPU is: their points, asked for with a variant that every build has."""
+    for preset, folder, least in (("gpu-day", None, 80), (str(SCRIPT.parent / "blocks.toml"), SCRIPT.parent, 1)):
+        done = subprocess.run([PROGRAM, "plan", "--preset", preset, "--device", "cpu", "--variants", "^reference/cpu$"],
+                              capture_output=True, text=True, check=False, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        rows = list(csv.DictReader(done.stdout.splitlines()))
+        assert len(rows) >= least
+        for row in rows:
+            fields = dict(field.split("=", 1) for field in row["problem"].split(","))
+            assert int(fields["nq"]) == 1 or int(fields["b"]) * int(fields["nq"]) == 16384
+            assert int(fields["hq"]) * int(fields["d"]) in (2048, 4096)
+        assert "dtype=bf16" in rows[0]["problem"]
