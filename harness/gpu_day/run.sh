@@ -16,6 +16,11 @@ card_architecture() {
 gpu_day() {
   local start=$EPOCHSECONDS folder=$ATTN_ROOT/build-gpu architecture python
   architecture=$(card_architecture)
+  # Asked before minutes of building; what needs no GPU goes on.
+  if [[ -z $architecture && ! -e /dev/nvidia0 && ! " $* " =~ ' '(--dry-run|--device|-h|--help)[\ =] ]]; then
+    say "gpu-day needs a GPU: no NVIDIA driver answers here; --dry-run prints the plan"
+    return 2
+  fi
   lock_build "$folder"
   configure "$folder" -DBUILD_TESTING=OFF -DATTN_CPU_VARIANTS=OFF ${bundle:+"-DCMAKE_PREFIX_PATH=$bundle"} \
     ${architecture:+"-DCMAKE_CUDA_ARCHITECTURES=$architecture"}

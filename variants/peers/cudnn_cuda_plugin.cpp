@@ -9,8 +9,10 @@
 #include <array>
 #include <list>
 #include <new>
+#include <optional>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "variants/peers/peer.h"
 
@@ -140,7 +142,15 @@ class AttentionGraph {
 
 class CudnnPeer final : public Peer {
  public:
-  CudnnPeer() { require(cudnnCreate(&handle_)); }
+  /// Another cuDNN on the loader's path would be measured under the name of the wheel's.
+  CudnnPeer() {
+    if (cudnnGetVersion() != CUDNN_VERSION) {
+      throw std::runtime_error("cuDNN " + std::to_string(cudnnGetVersion()) +
+                               " is loaded, the wheel brings " + std::to_string(CUDNN_VERSION) +
+                               ": see LD_LIBRARY_PATH");
+    }
+    require(cudnnCreate(&handle_));
+  }
 
   void forward(const PeerProblem& p, const Forward& args) override {
     Pointers pointers = {{kQ, plain(args.q.data)},
