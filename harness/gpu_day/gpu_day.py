@@ -33,7 +33,7 @@ PRESETS = ["gpu-day", str(HERE / "blocks.toml")]
 LATER_S = 40  # that the campaigns before leave to each one behind them
 MOST_BYTES = 10 << 20
 # Of the estimate alone: host work a point and a variant (inputs, oracle, checks), and what a variant is timed for.
-POINT_S, VARIANT_S = 3.0, 1.2
+POINT_S, VARIANT_S = 4.0, 2.0
 
 
 class Day:
