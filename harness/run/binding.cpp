@@ -116,30 +116,34 @@ void for_each_row(const Operand& o, Layout layout, Visit visit) {
 
 }  // namespace
 
+bool Binding::as_on_host(const Slot& slot) const {
+  return slot.dtype == Dtype::f32 && options_.layout == Layout::seq_major;
+}
+
 void Binding::upload(Slot& slot, const std::vector<float>& values) {
   if (static_cast<int64_t>(values.size()) != slot.operand.elements()) {
     throw std::logic_error(std::string("input ") + slot.operand.name + " has the wrong number of elements");
   }
-  if (slot.dtype == Dtype::f32 && options_.layout == Layout::seq_major) {
+  if (as_on_host(slot)) {
     return api_.to_device(slot.data, values.data(), slot.bytes);
   }
   std::vector<std::byte> staged(slot.bytes);
   for_each_row(slot.operand, options_.layout, [&](int64_t host, int64_t memory) {
-    for (int64_t c = 0; c < slot.operand.width; ++c) {
-      store(slot.dtype, staged.data(), memory + c, values[static_cast<size_t>(host + c)]);
-    }
+    store(slot.dtype, staged.data(), memory, slot.operand.width, values.data() + host);
   });
   api_.to_device(slot.data, staged.data(), slot.bytes);
 }
 
 std::vector<float> Binding::download(const Slot& slot) {
+  std::vector<float> values(static_cast<size_t>(slot.operand.elements()));
+  if (as_on_host(slot)) {
+    api_.to_host(values.data(), slot.data, slot.bytes);
+    return values;
+  }
   std::vector<std::byte> staged(slot.bytes);
   api_.to_host(staged.data(), slot.data, slot.bytes);
-  std::vector<float> values(static_cast<size_t>(slot.operand.elements()));
   for_each_row(slot.operand, options_.layout, [&](int64_t host, int64_t memory) {
-    for (int64_t c = 0; c < slot.operand.width; ++c) {
-      values[static_cast<size_t>(host + c)] = load(slot.dtype, staged.data(), memory + c);
-    }
+    load(slot.dtype, staged.data(), memory, slot.operand.width, values.data() + host);
   });
   return values;
 }
