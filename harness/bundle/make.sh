@@ -54,7 +54,10 @@ make_bundle() {
     cp "/usr/share/doc/$package/copyright" "$bundle/licences/$package"
   done
   frontend=$(python_headers cudnn_frontend.h)
-  [[ -z $frontend ]] || cp -r "$frontend"/cudnn_* "$bundle/include/"
+  if [[ -n $frontend ]]; then
+    cp -r "$frontend"/cudnn_* "$bundle/include/"
+    cat "$frontend"/../nvidia_cudnn_frontend-*.dist-info/licenses/LICENSE* >"$bundle/licences/nvidia-cudnn-frontend"
+  fi
   sed -e "s/@FMT@/$(version_of libfmt-dev)/" -e "s/@EIGEN@/$(version_of libeigen3-dev)/" \
     -e "s/@BENCHMARK@/$(version_of libbenchmark-dev)/" -e "s/@HWY@/$(version_of libhwy-dev)/" \
     -e "s/@HWLOC@/$(version_of libhwloc-dev)/" -e "s/@BENCHMARK_LIBRARY@/$benchmark/" -e "s/@HWY_LIBRARY@/$hwy/" \
