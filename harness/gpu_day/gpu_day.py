@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from pathlib import Path
 
@@ -105,26 +106,25 @@ class Day:
 
     def sweep(self, arguments, folder, later_s):
         with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder) as child:
-            os.set_blocking(child.stdout.fileno(), False)
+            teller = threading.Thread(target=self.tell, args=(child.stdout,))
+            teller.start()
             stopped = False
             while child.poll() is None:
-                self.echo(child.stdout)
                 if not stopped and self.left_s() <= later_s:
                     child.send_signal(signal.SIGINT)
                     stopped = True
                 if self.left_s() < later_s - RESERVE_S / 2:
                     child.kill()
                 time.sleep(0.1)
-            self.echo(child.stdout)
+            teller.join()
         if stopped:
             self.say("time is up: the same command goes on from here")
         return child.returncode
 
-    def echo(self, stream):
-        text = stream.read()
-        for line in (text or "").replace("\r", "\n").splitlines():
+    def tell(self, stream):
+        for line in stream:
             if line.strip():
-                self.say(line)
+                self.say(line.rstrip())
 
 
 def choose_baseline(preset, variants):
