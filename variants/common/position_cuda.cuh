@@ -155,6 +155,8 @@ class DeviceBias {
                                                 width_, p.heads_q, p.seq_q});
     return {rows_, width_, p.seq_kv - 1};
   }
+  /// Of every element of a bias row; null where the bias has no table.
+  const int32_t* buckets() const { return buckets_; }
 
  private:
   float* rows_ = nullptr;
