@@ -90,3 +90,129 @@ TEST_CASE("flash/cuda/mma's backward on the host: positions") {
   check_mma("b=1,hq=1,nq=66,nk=100,d=70,dv=12,softcap=3,mask=padding:77,pos=" + position);
   check_mma("b=1,hq=1,nq=40,nk=100,d=64,dv=130,pos=" + position);
 }
+
+namespace {
+
+/// Rows of a [batch, seq, heads, width] gradient with b = h = 1: all of them NaN, or exactly as expected.
+void check_rows(const char* name, const std::vector<float>& found, const std::vector<float>& expected,
+                int64_t width, const std::set<int64_t>& bad) {
+  for (size_t e = 0; e < found.size(); ++e) {
+    const auto row = static_cast<int64_t>(e) / width;
+    INFO(name << " row " << row);
+    if (bad.count(row)) CHECK(std::isnan(found[e]));
+    if (!bad.count(row)) CHECK(found[e] == expected[e]);
+  }
+}
+
+/// Compares the gradients with those of clean inputs: `queries` are spoiled, and so is what they see.
+void check_spoiled(const Problem& p, const Inputs<float>& clean, const Inputs<float>& poisoned,
+                   const std::set<int64_t>& queries) {
+  const MaskRule rule = p.mask_rule();
+  std::set<int64_t> keys;
+  for (const int64_t i : queries) {
+    for (int64_t j = 0; j < p.seq_kv; ++j) {
+      if (rule.allows(0, i, j)) keys.insert(j);
+    }
+  }
+  REQUIRE((!queries.empty() && static_cast<int64_t>(keys.size()) < p.seq_kv));
+  const Outputs<float> expected = run_mma(p, clean, {}, {}), found = run_mma(p, poisoned, {}, {});
+  check_rows("d_q", found.d_q, expected.d_q, p.head_dim, queries);
+  check_rows("d_k", found.d_k, expected.d_k, p.head_dim, keys);
+  check_rows("d_v", found.d_v, expected.d_v, p.value_dim, keys);
+}
+
+}  // namespace
+
+TEST_CASE("flash/cuda/mma's backward on the host: NaN reaches what sees it and nothing else") {
+  const std::string shape = GENERATE("b=1,hq=1,nq=150,nk=150,d=16,dv=16,mask=window:12:3",
+                                     "b=1,hq=1,nq=150,nk=150,d=128,dv=72,mask=window:70:*+causal,pos=alibi",
+                                     "b=1,hq=1,nq=80,nk=90,d=256,dv=256,mask=window:12:3");
+  for (const char* dtype : kDtypes) {
+    const Problem p = Problem::parse(shape + dtype + ",pass=bwd");
+    const Inputs<float> clean = make_inputs(p, Fill::normal, 3);
+    const MaskRule rule = p.mask_rule();
+    const int64_t bad = 50;
+    Inputs<float> keys = clean, gradient = clean;
+    std::fill_n(keys.k.begin() + bad * p.head_dim, p.head_dim, kNan);
+    std::fill_n(keys.v.begin() + bad * p.value_dim, p.value_dim, kNan);
+    gradient.d_o[static_cast<size_t>(bad * p.value_dim + 7)] = INFINITY;
+    std::set<int64_t> seeing;
+    for (int64_t i = 0; i < p.seq_q; ++i) {
+      if (rule.allows(0, i, bad)) seeing.insert(i);
+    }
+    INFO(shape << dtype);
+    if (shape.find("70") == std::string::npos) check_spoiled(p, clean, keys, seeing);
+    check_spoiled(p, clean, gradient, {bad});
+  }
+}
+
+TEST_CASE("blocks of keys meet every query tile that sees them once for each head") {
+  const BlockFile file("24 40 4 4\n0 2\n1 3\n\n0 1 2 3\n");
+  const std::string mask =
+      GENERATE("none", "causal", "causal:topleft", "window:9:4", "padding:50%/140", "blocks");
+  const Problem p = Problem::parse("b=2,hq=6,hk=2,nq=90,nk=150,d=8,mask=" +
+                                   (mask == "blocks" ? "blocks:" + file.path : mask));
+  using Tiles = FlashGradientTiles<64, 32, true, false>;
+  const FlashShape shape = FlashShape::of(p, p.mask_rule());
+  std::set<std::vector<int64_t>> met;
+  int64_t visited = 0;
+  for (int64_t index = 0; index < flash_key_blocks(p, 64); ++index) {
+    const Tiles::Place place = Tiles::place_of(shape, index);
+    for (Tiles::Step step = Tiles::first(shape, place); !Tiles::done(shape, step);
+         step = Tiles::next(shape, place, step)) {
+      met.insert({place.b, place.r0 / 64, place.column_head + step.head, step.tile});
+      ++visited;
+    }
+  }
+  CHECK(static_cast<int64_t>(met.size()) == visited);
+  CHECK(visited == p.heads_q * count_seeing_tiles(p, 64, 32));
+  for (int64_t b = 0; b < p.batch; ++b) {
+    for (int64_t i = 0; i < p.seq_q; ++i) {
+      for (int64_t j = 0; j < p.seq_kv; ++j) {
+        if (!p.mask_rule().allows(b, i, j)) continue;
+        for (int64_t h = 0; h < p.heads_q; ++h) REQUIRE(met.count({b, j / 64, h, i / 32}) == 1);
+      }
+    }
+  }
+}
+
+TEST_CASE("blocks of keys: the longest sequences") {
+  using Tiles = FlashGradientTiles<64, 32, true, false>;
+  const int64_t longest = int64_t{1} << 31;
+  const Problem many_keys = Problem::parse("b=1,hq=2,nq=65536,nk=2147483648,d=1,mask=causal");
+  const FlashShape shape = FlashShape::of(many_keys, many_keys.mask_rule());
+  const Tiles::Place last = Tiles::place_of(shape, 2 * (longest / 64) - 1);
+  CHECK((last.row_head == 1 && last.r0 == longest - 64 && last.first == 65536 / 32 - 2));
+  const Problem many_queries = Problem::parse("b=1,hq=1,nq=2147483648,nk=64,d=1,mask=causal:topleft");
+  const FlashShape tall = FlashShape::of(many_queries, many_queries.mask_rule());
+  const Tiles::Place place = Tiles::place_of(tall, 0);
+  CHECK((place.first == 0 && place.last == longest / 32));
+  CHECK_FALSE(Tiles::is_partial(tall, place, {0, place.last - 1}));
+  CHECK(Tiles::done(tall, Tiles::next(tall, place, {0, place.last - 1})));
+}
+
+TEST_CASE("a bucket of T5 is a range of distances, on which its gradient relies") {
+  for (const char* text : {"t5:32:128", "t5:8:20", "t5:4:3", "t5-causal:32:128", "t5-causal:2:9"}) {
+    const Position position = Position::parse(text);
+    std::set<int64_t> left;  // buckets that have ended
+    for (int64_t distance = -300; distance <= 300; ++distance) {
+      const int64_t bucket = position.t5_bucket(distance);
+      INFO(text << " distance " << distance);
+      REQUIRE(left.count(bucket) == 0);
+      if (distance < 300 && position.t5_bucket(distance + 1) != bucket) left.insert(bucket);
+    }
+  }
+}
+
+TEST_CASE("flash/cuda/mma's backward: workspace to the byte") {
+  const auto bytes = [](const char* text) {
+    Workspace counting;
+    FlashMmaBackwardScratch::take(Problem::parse(text), counting);
+    return counting.bytes();
+  };
+  const size_t rows = 2 * 4 * (2 * 4 * 256);  // LSE and D, sequences filled up to 128s
+  CHECK(bytes("b=2,hq=4,hk=2,nq=130,nk=70,d=64,dtype=bf16,pass=bwd") == rows);
+  const size_t bias = 4 * 199 * 4 + 199 * 4, blocks = 2 * 4 * 3;  // of 64 queries at d = 128 with a bias
+  CHECK(bytes("b=2,hq=4,hk=2,nq=130,nk=70,d=128,dtype=bf16,pass=bwd,pos=t5:32:128") ==
+        rows + bias + blocks * 32 * 4);
+}

@@ -21,39 +21,19 @@ inline int64_t flash_mma_backward_blocks(const Problem& p) {
                    FillQueryRows<Bf16>::blocks(p)});
 }
 
-/// gradient[buckets, heads_q] = the blocks' sums, added in the order of batch entries and blocks.
-struct AddBucketSums {
-  const float* sums;  // [batch, heads_q, blocks, buckets]
-  float* gradient;    // [buckets, heads_q]
-  int64_t batch, heads_q, blocks, buckets;
-
-  ATTN_DEVICE void operator()(int64_t index) const {
-    const int64_t h = index % heads_q, bucket = index / heads_q;
-    float sum = 0;
-    for (int64_t b = 0; b < batch; ++b) {
-      for (int64_t block = 0; block < blocks; ++block) {
-        sum += sums[((b * heads_q + h) * blocks + block) * buckets + bucket];
-      }
-    }
-    gradient[index] = sum;
-  }
-};
-
 struct FlashMmaBackwardScratch {
   DeviceMask mask;
   DeviceBias bias;
   QueryRows queries;
-  float* bucket_sums = nullptr;
+  BucketSums table;
 
   static FlashMmaBackwardScratch take(const Problem& p, Workspace& workspace) {
     FlashMmaBackwardScratch scratch;
     scratch.mask = DeviceMask::take(p, workspace);
     scratch.bias = DeviceBias::take(p, workspace);
     scratch.queries = QueryRows::take(p, workspace);
-    if (p.position.t5()) {
-      const int64_t blocks = flash_mma_gradient_blocks(p, GradientOf::queries);
-      scratch.bucket_sums = workspace.take<float>("bucket sums of blocks", blocks * p.position.buckets);
-    }
+    scratch.table =
+        BucketSums::take(p, scratch.bias, flash_mma_gradient_blocks(p, GradientOf::queries), workspace);
     return scratch;
   }
   template <class Queue>
@@ -79,11 +59,7 @@ FlashMmaGradientArgs<T> flash_mma_gradient_args(const Queue& queue, const Proble
   args.scale = static_cast<float>(p.softmax_scale());
   args.softcap = static_cast<float>(p.softcap);
   args.bias = scratch.bias.fill(queue, p, backward.tables);
-  if (p.position.t5()) {
-    args.buckets = scratch.bias.buckets();
-    args.bucket_sums = scratch.bucket_sums;
-    args.bucket_count = static_cast<int>(p.position.buckets);
-  }
+  args.table = scratch.table;
   return args;
 }
 
@@ -125,11 +101,8 @@ void flash_mma_backward(const Queue& queue, const Problem& p, const Backward& ba
     default:
       launch_flash_mma_gradients<T, 256>(queue, p, args);
   }
-  if (!p.position.t5()) return;
-  const int64_t blocks = flash_mma_gradient_blocks(p, GradientOf::queries) / (p.batch * p.heads_q);
-  queue.for_each(p.position.buckets * p.heads_q,
-                 AddBucketSums{scratch.bucket_sums, backward.d_tables.t5_bias, p.batch, p.heads_q, blocks,
-                               p.position.buckets});
+  scratch.table.add_up(queue, p, flash_mma_gradient_blocks(p, GradientOf::queries),
+                       backward.d_tables.t5_bias);
 }
 
 /// What the kernels execute: whole tiles, visible or not, over padded channels.

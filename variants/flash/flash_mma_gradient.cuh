@@ -19,9 +19,6 @@
 // selected to be 0, and its rows of the tile are zeroed before they are multiplied by them. What a row does
 // see still reaches it, through S and dP.
 //
-// Gradient of a T5 table: dS of a tile is added up along its diagonals, these by bucket, into a row of
-// memory that the block owns; a last kernel adds the blocks' rows in order.
-//
 // Method: Dao, "FlashAttention-2", 2023, algorithm 2, its loops split in two kernels.
 // Measured effect: not measured, it has not run on a GPU yet.
 
@@ -120,7 +117,7 @@ struct FlashMmaGradient {
         }
       });
       if constexpr (kTables) {
-        if (args.buckets) add_to_buckets(block, index, step, shared);
+        if (args.table.buckets) add_to_buckets(block, index, step, shared);
       }
       block.each_warp([=, this](auto& warp) { accumulate(warp, stage); });
       step = next;
@@ -152,16 +149,13 @@ struct FlashMmaGradient {
 
   template <class Block>
   ATTN_DEVICE void start(Block& block, int64_t index) const {
-    block.each([=, this](auto&, int thread, Thread& state) {
+    block.each([](auto&, int, Thread& state) {
       clear(state.by_scores);
       clear(state.by_weights);
-      if constexpr (kTables) {
-        if (args.buckets) {
-          float* sums = args.bucket_sums + index * args.bucket_count;
-          for (int bucket = thread; bucket < args.bucket_count; bucket += kThreads) sums[bucket] = 0;
-        }
-      }
     });
+    if constexpr (kTables) {
+      if (args.table.buckets) args.table.template clear<kThreads>(block, index);
+    }
   }
 
   template <int kCount, class Block>
@@ -358,7 +352,7 @@ struct FlashMmaGradient {
     Weighing tile;
     tile.lse = reinterpret_cast<const float*>(kOfQueries ? shared + kRowQueries : stage + kTileQueries);
     tile.mean = tile.lse + (kOfQueries ? kRows : kColumns);
-    tile.scores = kTables && args.buckets ? reinterpret_cast<float*>(shared + kScores) : nullptr;
+    tile.scores = kTables && args.table.buckets ? reinterpret_cast<float*>(shared + kScores) : nullptr;
     tile.last = columns_left < kColumns ? static_cast<int>(columns_left) : kColumns;
     warp.each([=, this, &warp](int lane, Thread& state) {
       if constexpr (kOfQueries || kPartial || kExtended) {
@@ -387,40 +381,12 @@ struct FlashMmaGradient {
     });
   }
 
-  /// The diagonal x of a tile holds the pairs with column - row = x - (kRows - 1), in ascending order of x
-  /// one distance after the other; a bucket is a range of distances. So the first diagonal of each bucket
-  /// adds up its range, and no two threads meet.
   template <class Block>
   ATTN_DEVICE void add_to_buckets(Block& block, int64_t index, Step step, char* shared) const {
-    const Place place = place_anew(index);
-    const float* scores = reinterpret_cast<const float*>(shared + kScores);
-    float* diagonals = reinterpret_cast<float*>(shared + kDiagonalSums);
-    block.sync();  // dS is here
-    block.each([=](auto&, int thread, Thread&) {
-      for (int x = thread; x < kDiagonals; x += kThreads) {
-        const int first = x < kRows ? kRows - 1 - x : 0;
-        const int end = kDiagonals - x < kRows ? kDiagonals - x : kRows;
-        float sum = 0;
-        for (int row = first; row < end; ++row) sum += scores[row * kScoreStride + x + row - (kRows - 1)];
-        diagonals[x] = sum;
-      }
-    });
-    block.sync();
-    const int64_t zero = int64_t{place.r0} + kRows - 1 - int64_t{step.tile} * kColumns + args.bias.zero;
-    block.each([=, this](auto&, int thread, Thread&) {
-      float* sums = args.bucket_sums + index * args.bucket_count;
-      for (int x = thread; x < kDiagonals; x += kThreads) {
-        const int bucket = bucket_of(zero - x);
-        if (bucket < 0 || (x > 0 && bucket == bucket_of(zero - x + 1))) continue;
-        float sum = 0;
-        for (int of = x; of < kDiagonals && bucket_of(zero - of) == bucket; ++of) sum += diagonals[of];
-        sums[bucket] += sum;
-      }
-    });
-  }
-  /// Of an element of the bias rows; -1 where no pair is.
-  ATTN_DEVICE int bucket_of(int64_t element) const {
-    return element >= 0 && element < args.bias.width ? args.buckets[element] : -1;
+    const int64_t zero = int64_t{place_anew(index).r0} + kRows - 1 - int64_t{step.tile} * kColumns;
+    args.table.template add<kRows, kColumns, kScoreStride, kThreads>(
+        block, index, zero + args.bias.zero, reinterpret_cast<const float*>(shared + kScores),
+        reinterpret_cast<float*>(shared + kDiagonalSums));
   }
 
   template <class Warp>

@@ -1,9 +1,9 @@
 #pragma once
 // What the thread blocks of flash/cuda/mma's backward are given, and the sizes of their tiles.
 
-#include "variants/common/position_cuda.cuh"
 #include "variants/common/tile16.cuh"
 #include "variants/flash/flash_backward_rows.cuh"
+#include "variants/flash/flash_bucket_sums.cuh"
 #include "variants/flash/flash_tiles.cuh"
 
 namespace attn {
@@ -32,9 +32,7 @@ struct FlashMmaGradientArgs : FlashShape {
   float scale;
   float softcap;  ///< 0: none
   BiasRows bias;
-  const int32_t* buckets;  ///< T5: [bias.width]; null: no gradient of a table
-  float* bucket_sums;      ///< [blocks of queries, bucket_count]
-  int bucket_count;
+  BucketSums table;
 };
 
 /// The largest tiles that ptxas keeps in registers.
