@@ -67,7 +67,8 @@ TEST_CASE("flash/cuda/simt's backward on the host: rows and tiles without pairs,
 
 TEST_CASE("flash/cuda/simt's backward on the host: positions") {
   const std::string position =
-      GENERATE("alibi", "t5:8:20", "t5-causal:8:20", "t5:32:128", "rope:10000", "rope-interleaved:100");
+      GENERATE("alibi", "t5:8:20", "t5-causal:8:20", "t5:32:128", "rope:10000", "rope-interleaved:100",
+               "shaw:0", "shaw:3", "shaw-keys:5", "shaw:40", "shaw:500");
   check_simt("b=1,hq=3,hk=1,nq=90,nk=200,d=20,dv=24,pos=" + position);
   check_simt("b=2,hq=2,hk=2,nq=130,nk=70,d=21,dv=9,mask=causal+window:40:*,pos=" + position);
   check_simt("b=1,hq=1,nq=66,nk=100,d=70,dv=12,softcap=3,mask=padding:77,pos=" + position);

@@ -3,7 +3,7 @@
 // Templated on the queue, so that the whole backward also runs in the host model.
 
 #include "variants/flash/flash_simt_forward.cuh"
-#include "variants/flash/flash_simt_gradient.cuh"
+#include "variants/flash/flash_simt_shaw_gradient.cuh"
 
 namespace attn {
 
@@ -13,8 +13,9 @@ inline int64_t flash_simt_gradient_blocks(const Problem& p, bool of_queries) {
 }
 /// Of the largest launch.
 inline int64_t flash_simt_backward_blocks(const Problem& p) {
+  const int64_t partials = std::max(ShawSums::kMostPartials, p.position.shaw_rows());
   return std::max({flash_simt_gradient_blocks(p, true), flash_simt_gradient_blocks(p, false),
-                   FillQueryRows<float>::blocks(p)});
+                   FillQueryRows<float>::blocks(p), partials});
 }
 
 struct FlashSimtBackwardScratch {
@@ -23,6 +24,7 @@ struct FlashSimtBackwardScratch {
   DeviceBias bias;
   QueryRows queries;
   BucketSums table;
+  ShawSums shaw;
 
   static FlashSimtBackwardScratch take(const Problem& p, Workspace& workspace) {
     FlashSimtBackwardScratch scratch;
@@ -31,6 +33,7 @@ struct FlashSimtBackwardScratch {
     scratch.bias = DeviceBias::take(p, workspace);
     scratch.queries = QueryRows::take(p, workspace);
     scratch.table = BucketSums::take(p, scratch.bias, flash_simt_gradient_blocks(p, true), workspace);
+    scratch.shaw = ShawSums::take(p, workspace);
     return scratch;
   }
   template <class Queue>
@@ -59,13 +62,18 @@ FlashSimtGradientArgs flash_simt_gradient_args(const Queue& queue, const Problem
   args.softcap = static_cast<float>(p.softcap);
   args.bias = scratch.bias.fill(queue, p, backward.tables);
   args.table = scratch.table;
+  if (p.position.shaw()) args.shaw_key = backward.tables.shaw_key;
+  if (p.position.shaw_values()) args.shaw_value = backward.tables.shaw_value;
+  args.clip = p.position.clip;
+  args.edges = scratch.shaw.edges;
+  args.edge_count = p.batch * p.heads_q * p.seq_q;
   return args;
 }
 
 template <int kWidth, bool kOfQueries, class Queue>
 void launch_flash_simt_gradient(const Queue& queue, const Problem& p, const FlashSimtGradientArgs& args) {
   const int64_t count = flash_simt_gradient_blocks(p, kOfQueries);
-  if (p.softcap != 0 || p.position.toeplitz()) {
+  if (p.softcap != 0 || p.position.toeplitz() || p.position.shaw()) {
     return queue.blocks(count, FlashSimtGradient<kWidth, true, true, kOfQueries>{args});
   }
   if (!p.mask.none()) return queue.blocks(count, FlashSimtGradient<kWidth, true, false, kOfQueries>{args});
@@ -95,6 +103,14 @@ void flash_simt_backward(const Queue& queue, const Problem& p, const Backward& b
       launch_flash_simt_gradients<256>(queue, p, args);
   }
   if (!scratch.rope.empty()) scratch.rope.rotate_back(queue, p, args.d_q.tensor, args.d_k.tensor);
+  if (p.position.shaw()) {
+    const int64_t table_rows = p.position.shaw_rows();
+    queue.blocks(scratch.shaw.splits * table_rows, FlashSimtShawGradient{args, scratch.shaw, p.batch});
+    queue.for_each(
+        table_rows * (p.head_dim + p.value_dim),
+        AddShawPartials{scratch.shaw.partials, backward.d_tables.shaw_key, backward.d_tables.shaw_value,
+                        scratch.shaw.splits, table_rows, p.head_dim, p.value_dim, args.scale});
+  }
   scratch.table.add_up(queue, p, flash_simt_gradient_blocks(p, true), backward.d_tables.t5_bias);
 }
 
@@ -111,6 +127,13 @@ inline Cost flash_simt_backward_cost(const Problem& p) {
   const double pairs = static_cast<double>(rows * kFlashSimtGradientColumns);
   Cost cost;
   cost.flops_executed = pairs * (of_queries * 2 * (2 * d + dv) + of_keys * 2 * (2 * d + 2 * dv));
+  if (p.position.shaw()) {  // of pairs with the tables; their gradients, at most once a pair and row
+    const double terms = d + (p.position.shaw_values() ? dv : 0);
+    const double rows_met = heads * static_cast<double>(p.batch * p.seq_q) *
+                            static_cast<double>(std::min(p.position.shaw_rows(), p.seq_kv + 2));
+    cost.flops_executed += pairs * (of_queries * 2 * (terms + d) + of_keys * 2 * terms);
+    cost.flops_executed += 2 * rows_met * 2 * (d + dv);
+  }
   cost.exps = pairs * (of_queries + of_keys);
   cost.bytes_moved = 4 * ((d + dv) * 2 * (queries + keys) + queries +
                           (d + dv) * kFlashSimtGradientColumns * (of_queries + of_keys));

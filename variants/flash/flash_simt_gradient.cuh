@@ -9,6 +9,9 @@
 // in a fixed order, so that results are bitwise the same in every run.
 //
 // Products as in the forward (common/simt_tile.cuh): S and dP in registers, P and dS through shared memory.
+// Shaw terms are products of single pairs with the table's rows in memory (cache): slow beside the tiles, and
+// right for any clip. Their tables' gradients have a kernel of their own (flash_simt_shaw_gradient.cuh).
+//
 // Mask arithmetic runs in partial tiles only; there, a weight that is zero is not multiplied, because what is
 // hidden may be NaN.
 //
@@ -44,13 +47,18 @@ struct FlashSimtGradientArgs : FlashShape {
   float softcap;  ///< 0: none
   BiasRows bias;
   BucketSums table;
+  const float* shaw_key;    // [2 clip + 1, head_dim]; null: no Shaw terms
+  const float* shaw_value;  // [2 clip + 1, value_dim]
+  int64_t clip;
+  float* edges;        // of queries: ShawSums::edges
+  int64_t edge_count;  ///< batch heads_q seq_q
 };
 
 constexpr int flash_simt_gradient_rows(int width) { return width == 64 ? 64 : 32; }
 constexpr int kFlashSimtGradientColumns = 32;
 
-/// kWidth: padded head_dim and value_dim. kMasked: the problem has a mask. kExtended: it has a bias or a
-/// softcap.
+/// kWidth: padded head_dim and value_dim. kMasked: the problem has a mask. kExtended: it has a bias, Shaw
+/// terms or a softcap.
 template <int kWidth, bool kMasked, bool kExtended, bool kOfQueries>
 struct FlashSimtGradient {
   static_assert(kWidth == 64 || kWidth == 128 || kWidth == 256,
@@ -65,6 +73,7 @@ struct FlashSimtGradient {
   static constexpr int kStride = kWidth + 4;
   static constexpr int kScoreStride = kColumns + 16;
   static constexpr bool kTables = kExtended && kOfQueries;
+  static constexpr int kEdges = kTables ? 4 * kThreadRows : 1;
   static constexpr float kLog2e = 1.44269504088896340736f;
 
   /// Floats from the start of shared memory.
@@ -86,6 +95,7 @@ struct FlashSimtGradient {
     float d[kThreadRows][kThreadColumns];
     float by_scores[kThreadRows][kSums];
     float by_weights[kOfQueries ? 1 : kThreadRows][kSums];
+    float edges[kEdges];  ///< sums of dS and of P at the clipped distances, low and high
   };
 
   FlashSimtGradientArgs args;
@@ -108,6 +118,9 @@ struct FlashSimtGradient {
       block.each([](auto& self, int, Thread&) { self.wait_copies(); });
       block.sync();
       multiply(block, shared);
+      if constexpr (kExtended) {
+        if (args.shaw_key) add_shaw_terms(block, place, step, shared);
+      }
       weigh(block, place, step, partial, shared);
       if constexpr (kTables) {
         if (args.table.buckets) add_to_buckets(block, place, index, step, shared);
@@ -118,6 +131,12 @@ struct FlashSimtGradient {
       } else {
         accumulate<false>(block, shared);
       }
+      if constexpr (kTables) {
+        if (args.shaw_key) accumulate_shaw(block, place, step, shared);
+      }
+    }
+    if constexpr (kTables) {
+      if (args.shaw_key) store_edges(block, place);
     }
     finish(block, place);
   }
@@ -136,6 +155,8 @@ struct FlashSimtGradient {
         ATTN_UNROLL
         for (float& sum : row) sum = 0;
       }
+      ATTN_UNROLL
+      for (float& sum : state.edges) sum = 0;
     });
     if constexpr (kTables) {
       if (args.table.buckets) args.table.template clear<kThreads>(block, index);
@@ -191,12 +212,79 @@ struct FlashSimtGradient {
     });
   }
 
+  /// Row of the Shaw tables for a pair of the tile.
+  ATTN_DEVICE int64_t shaw_row(const Place& place, Step step, int row, int column) const {
+    const int64_t distance = int64_t{step.tile} * kColumns + column - (int64_t{place.r0} + row);
+    return shaw_index(args.clip, (kOfQueries ? distance : -distance) - (args.seq_kv - args.seq_q));
+  }
+  /// S += q.aK, dP += dO.aV.
+  template <class Block>
+  ATTN_DEVICE void add_shaw_terms(Block& block, const Place& place, Step step, const float* shared) const {
+    block.each([=, this](auto&, int thread, Thread& state) {
+      ATTN_UNROLL
+      for (int r = 0; r < kThreadRows; ++r) {
+        ATTN_UNROLL
+        for (int k = 0; k < kThreadColumns; ++k) {
+          const int row = Simt::row_of(thread, r), column = Simt::column_of(thread, k);
+          const int64_t x = shaw_row(place, step, row, column);
+          const float* query = shared + (kOfQueries ? row * kStride : kTile + column * kStride);
+          const float* gradient =
+              shared + (kOfQueries ? kSecondRows + row * kStride : kSecondTile + column * kStride);
+          float score = 0, d_weight = 0;
+          for (int c = 0; c < args.q.width; ++c) score += query[c] * args.shaw_key[x * args.q.width + c];
+          if (args.shaw_value) {
+            for (int c = 0; c < args.v.width; ++c) {
+              d_weight += gradient[c] * args.shaw_value[x * args.v.width + c];
+            }
+          }
+          state.s[r][k] += score;
+          state.d[r][k] += d_weight;
+        }
+      }
+    });
+  }
+  /// dQ += dS aK.
+  template <class Block>
+  ATTN_DEVICE void accumulate_shaw(Block& block, const Place& place, Step step, const float* shared) const {
+    block.each([=, this](auto&, int thread, Thread& state) {
+      ATTN_ROLL
+      for (int column = 0; column < kColumns; ++column) {
+        ATTN_UNROLL
+        for (int r = 0; r < kThreadRows; ++r) {
+          const int row = Simt::row_of(thread, r);
+          const float d_score = shared[kScores + row * kScoreStride + column];
+          if (d_score == 0) continue;
+          const float* relative = args.shaw_key + shaw_row(place, step, row, column) * args.q.width;
+          ATTN_UNROLL
+          for (int s = 0; s < kSums; ++s) {
+            const int c = s / 4 * 64 + 4 * (thread % kSimtLanes) + s % 4;
+            if (c < args.q.width) state.by_scores[r][s] += d_score * relative[c];
+          }
+        }
+      }
+    });
+  }
+  template <class Block>
+  ATTN_DEVICE void store_edges(Block& block, const Place& place) const {
+    block.template reduce<Sum, kSimtLanes>(&Thread::edges);
+    block.each([=, this](auto&, int thread, Thread& state) {
+      if (thread % kSimtLanes != 0) return;
+      ATTN_UNROLL
+      for (int r = 0; r < kThreadRows; ++r) {
+        const int64_t i = int64_t{place.r0} + Simt::row_of(thread, r);
+        if (i >= args.seq_q) continue;
+        float* to = args.edges + (place.b * args.heads_q + place.row_head) * args.seq_q + i;
+        ATTN_UNROLL
+        for (int e = 0; e < 4; ++e) to[e * args.edge_count] = state.edges[e * kThreadRows + r];
+      }
+    });
+  }
+
   template <class Block>
   ATTN_DEVICE void weigh(Block& block, const Place& place, Step step, bool partial, float* shared) const {
     const int h = kOfQueries ? place.row_head : place.column_head + step.head;
     const float factor = kExtended ? kLog2e : args.scale * kLog2e;
     block.each([=, this](auto&, int thread, Thread& state) {
-      const MaskRule rule = Tiles::rule_of(args, place);
       ATTN_UNROLL
       for (int r = 0; r < kThreadRows; ++r) {
         ATTN_UNROLL
@@ -219,7 +307,7 @@ struct FlashSimtGradient {
           float d_score = weight * (state.d[r][k] - shared[kMean + query]);
           if (partial) {
             bool sees = i < args.seq_q && j < place.keys;
-            if constexpr (kMasked) sees = sees && rule.allows(0, i, j);
+            if constexpr (kMasked) sees = sees && Tiles::rule_of(args, place).allows(0, i, j);
             weight = sees ? weight : 0.0f;
             d_score = sees ? d_score : 0.0f;
           }
@@ -228,6 +316,16 @@ struct FlashSimtGradient {
           if constexpr (kTables) shared[kWeights + to] = d_score;
           if constexpr (kExtended) d_score = d_score == 0 ? 0.0f : d_score * slope;  // NaN where hidden
           shared[kScores + to] = d_score;
+          if constexpr (kTables) {
+            if (args.shaw_key) {
+              const int64_t x = shaw_row(place, step, row, column);
+              const bool low = x == 0, high = x == 2 * args.clip && !low;
+              state.edges[r] += low ? d_score : 0.0f;
+              state.edges[kThreadRows + r] += high ? d_score : 0.0f;
+              state.edges[2 * kThreadRows + r] += low ? weight : 0.0f;
+              state.edges[3 * kThreadRows + r] += high ? weight : 0.0f;
+            }
+          }
         }
       }
     });
