@@ -85,6 +85,7 @@ struct BucketSums {
         sums[index * count + bucket] += sum;
       }
     });
+    block.converge();
   }
 };
 

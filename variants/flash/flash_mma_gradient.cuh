@@ -379,6 +379,7 @@ struct FlashMmaGradient {
         }
       }
     });
+    if constexpr (kPartial || kExtended) warp.sync();  // lanes took different ways
   }
 
   template <class Block>
