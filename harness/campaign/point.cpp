@@ -29,8 +29,8 @@ constexpr const char* kMemoryMethod =
 /// Longer than idle threads of any runtime spin: GNU's OpenMP up to 10 ms, TBB and ONNX Runtime less.
 constexpr double kWarmUp_s = 0.03;
 
-/// Of the oracle's work: the first process checks a variant, the others that they time the same.
-constexpr int64_t kLaterShare = 8;
+/// The oracle's work: the first process checks a variant, the others that they time the same.
+constexpr int64_t kFirstPairs = 4'000'000, kLaterPairs = 1'000'000;
 
 /// A variant at this point: its row, and what it is bound to while it may still be timed.
 struct Entry {
@@ -112,9 +112,10 @@ class PointRun {
     board_.announce(Board::kNoVariant, Step::inputs);
     inputs_ = make_inputs(problem_, job_.fill, job_.seed);
     board_.announce(Board::kNoVariant, Step::oracle);
-    TruthOptions options{.threads = job_.threads, .seed = job_.seed + static_cast<uint64_t>(job_.process)};
-    if (job_.process > 0) options.max_pairs /= kLaterShare;  // of other rows than the first process knows
-    truth_ = make_truth(problem_, inputs_, options);
+    truth_ = make_truth(problem_, inputs_,
+                        {.threads = job_.threads,
+                         .max_pairs = job_.process == 0 ? kFirstPairs : kLaterPairs,
+                         .seed = job_.seed + static_cast<uint64_t>(job_.process)});  // other rows each
     for (const std::vector<Entry*>& group : groups()) {
       run_group(group);
       emit_finished();

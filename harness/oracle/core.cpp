@@ -15,10 +15,11 @@ void write(KnownTensor* tensor, int64_t row, const std::vector<double>& value,
   std::copy(bound.begin(), bound.end(), tensor->bound_of(row));
 }
 
+template <class Real>
 class CoreSolver {
  public:
-  CoreSolver(const Problem& problem, const CoreOperands& operands, double input_error, const Sample& sample,
-             int threads)
+  CoreSolver(const Problem& problem, const CoreOperands<Real>& operands, double input_error,
+             const Sample& sample, int threads)
       : p_(problem),
         operands_(operands),
         bound_(problem.dtype, problem.head_dim, input_error),
@@ -117,7 +118,7 @@ class CoreSolver {
   }
 
   const Problem& p_;
-  const CoreOperands& operands_;
+  const CoreOperands<Real>& operands_;
   const Bound bound_;
   const Sample& sample_;
   const int threads_;
@@ -127,9 +128,13 @@ class CoreSolver {
 
 }  // namespace
 
-Truth solve_core(const Problem& problem, const CoreOperands& operands, double input_error,
+template <class Real>
+Truth solve_core(const Problem& problem, const CoreOperands<Real>& operands, double input_error,
                  const Sample& sample, int threads) {
   return CoreSolver(problem, operands, input_error, sample, threads).solve();
 }
+
+template Truth solve_core(const Problem&, const CoreOperands<float>&, double, const Sample&, int);
+template Truth solve_core(const Problem&, const CoreOperands<double>&, double, const Sample&, int);
 
 }  // namespace attn

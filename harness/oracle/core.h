@@ -7,8 +7,9 @@
 
 namespace attn {
 
-/// `problem` has scope = core.
-Truth solve_core(const Problem& problem, const CoreOperands& operands, double input_error,
+/// `problem` has scope = core; Real is float or double.
+template <class Real>
+Truth solve_core(const Problem& problem, const CoreOperands<Real>& operands, double input_error,
                  const Sample& sample, int threads);
 /// scope = block: projections around the core.
 Truth solve_block(const Problem& problem, const Inputs<double>& inputs, const Sample& sample, int threads);

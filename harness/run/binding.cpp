@@ -11,7 +11,7 @@ constexpr uint8_t kGuardByte = 0xa5;
 constexpr uint8_t kPoisonByte = 0xff;  // a NaN in float32, bf16 and f16
 /// Of scratch, at either end: who trusts fresh memory trusts all of it, and touching gigabytes first took
 /// longer than the checked call.
-constexpr size_t kPoisonedEnd = size_t{32} << 20;
+constexpr size_t kPoisonedEnd = size_t{4} << 20;
 
 void plan_scoped(const Variant& variant, const Context& context, const Problem& p, Workspace& workspace) {
   if (p.scope == Scope::block) {
@@ -114,30 +114,34 @@ void for_each_row(const Operand& o, Layout layout, Visit visit) {
 
 }  // namespace
 
+bool Binding::as_on_host(const Slot& slot) const {
+  return slot.dtype == Dtype::f32 && options_.layout == Layout::seq_major;
+}
+
 void Binding::upload(Slot& slot, const std::vector<float>& values) {
   if (static_cast<int64_t>(values.size()) != slot.operand.elements()) {
     throw std::logic_error(std::string("input ") + slot.operand.name + " has the wrong number of elements");
   }
-  if (slot.dtype == Dtype::f32 && options_.layout == Layout::seq_major) {
+  if (as_on_host(slot)) {
     return api_.to_device(slot.data, values.data(), slot.bytes);
   }
   std::vector<std::byte> staged(slot.bytes);
   for_each_row(slot.operand, options_.layout, [&](int64_t host, int64_t memory) {
-    for (int64_t c = 0; c < slot.operand.width; ++c) {
-      store(slot.dtype, staged.data(), memory + c, values[static_cast<size_t>(host + c)]);
-    }
+    store(slot.dtype, staged.data(), memory, slot.operand.width, values.data() + host);
   });
   api_.to_device(slot.data, staged.data(), slot.bytes);
 }
 
 std::vector<float> Binding::download(const Slot& slot) {
+  std::vector<float> values(static_cast<size_t>(slot.operand.elements()));
+  if (as_on_host(slot)) {
+    api_.to_host(values.data(), slot.data, slot.bytes);
+    return values;
+  }
   std::vector<std::byte> staged(slot.bytes);
   api_.to_host(staged.data(), slot.data, slot.bytes);
-  std::vector<float> values(static_cast<size_t>(slot.operand.elements()));
   for_each_row(slot.operand, options_.layout, [&](int64_t host, int64_t memory) {
-    for (int64_t c = 0; c < slot.operand.width; ++c) {
-      values[static_cast<size_t>(host + c)] = load(slot.dtype, staged.data(), memory + c);
-    }
+    load(slot.dtype, staged.data(), memory, slot.operand.width, values.data() + host);
   });
   return values;
 }

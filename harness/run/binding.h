@@ -71,6 +71,7 @@ class Binding {
   };
 
   Slot& add(const Operand& operand);
+  bool as_on_host(const Slot& slot) const;  ///< same type and order
   void upload(Slot& slot, const std::vector<float>& values);
   std::vector<float> download(const Slot& slot);
   Scratch make_scratch(const Problem& problem);
