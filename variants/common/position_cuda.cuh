@@ -36,6 +36,27 @@ struct RotateRows {
   }
 };
 
+/// Rotates rows of a gradient back where they lie.
+struct RotateRowsBack {
+  GpuTensor<float> rows;
+  const float* cosine;  // as RotateRows
+  const float* sine;
+  int64_t seq, heads, head_dim, pairs;
+  int64_t shift;
+  bool interleaved;
+
+  ATTN_DEVICE void operator()(int64_t index) const {
+    const int64_t m = index % pairs, row = index / pairs;
+    const int64_t h = row % heads, i = row / heads % seq, b = row / heads / seq;
+    float* gradient = rows.row(b, i, h);
+    const ChannelPair channel = rope_channels(interleaved, head_dim, m);
+    const float x = gradient[channel.first], y = gradient[channel.second];
+    const float c = cosine[(shift + i) * pairs + m], s = sine[(shift + i) * pairs + m];
+    gradient[channel.first] = x * c + y * s;
+    gradient[channel.second] = y * c - x * s;
+  }
+};
+
 class DeviceRope {
  public:
   static DeviceRope take(const Problem& p, Workspace& workspace) {
@@ -78,6 +99,18 @@ class DeviceRope {
     queue.for_each(p.batch * p.seq_kv * p.heads_kv * pairs_,
                    RotateRows<T>{k, k_, cosine_, sine_, p.seq_kv, p.heads_kv, p.head_dim, pairs_,
                                  -first_position_, interleaved});
+  }
+
+  /// The gradients of the rotated q and k become those of q and k.
+  template <class Queue>
+  void rotate_back(const Queue& queue, const Problem& p, GpuTensor<float> d_q, GpuTensor<float> d_k) const {
+    const bool interleaved = p.position.kind == PositionKind::rope_interleaved;
+    queue.for_each(p.batch * p.seq_q * p.heads_q * pairs_,
+                   RotateRowsBack{d_q, cosine_, sine_, p.seq_q, p.heads_q, p.head_dim, pairs_,
+                                  p.offset() - first_position_, interleaved});
+    queue.for_each(p.batch * p.seq_kv * p.heads_kv * pairs_,
+                   RotateRowsBack{d_k, cosine_, sine_, p.seq_kv, p.heads_kv, p.head_dim, pairs_,
+                                  -first_position_, interleaved});
   }
 
   bool empty() const { return pairs_ == 0; }
@@ -184,6 +217,8 @@ class DeviceBias {
     queue.for_each(p.heads_q * width_, FillBias{rows_, width_, distances_.bias(p, tables)});
     return {rows_, width_, p.seq_kv - 1};
   }
+  /// Of every element of a bias row; null where the bias has no table.
+  const int32_t* buckets() const { return buckets_; }
 
  private:
   float* rows_ = nullptr;
