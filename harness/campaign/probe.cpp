@@ -48,7 +48,7 @@ struct Probe {
 };
 
 double roof_or_zero(const Variant& variant, const Problem& problem, int threads, const Rates& rates) {
-  return seconds_at_roof(variant, problem, threads, rates.roofs().limits(threads)).value_or(0);
+  return seconds_at_roof(variant, problem, threads, rates.roofs()).value_or(0);
 }
 
 /// Halves the lengths until a call is short; false where the mask does not allow that.
