@@ -11,9 +11,11 @@
 #include <cuda_runtime.h>
 #define ATTN_DEVICE __device__ __forceinline__
 #define ATTN_UNROLL _Pragma("unroll")
+#define ATTN_UNROLL_4 _Pragma("unroll 4")
 #define ATTN_ROLL _Pragma("unroll 1")
 #else
 #define ATTN_DEVICE inline
 #define ATTN_UNROLL
+#define ATTN_UNROLL_4
 #define ATTN_ROLL
 #endif
