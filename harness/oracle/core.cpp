@@ -17,11 +17,11 @@ void write(KnownTensor* tensor, int64_t row, const std::vector<double>& value,
 
 class CoreSolver {
  public:
-  CoreSolver(const Problem& problem, const CoreOperands& operands, double input_error, const Sample& sample,
-             int threads)
+  CoreSolver(const Problem& problem, const CoreOperands& operands, const RoundedInputs& rounded,
+             const Sample& sample, int threads)
       : p_(problem),
         operands_(operands),
-        bound_(problem.dtype, problem.head_dim, input_error),
+        bound_(problem.dtype, problem.head_dim, rounded),
         sample_(sample),
         threads_(threads),
         truth_(empty_truth(problem, sample)),
@@ -127,9 +127,9 @@ class CoreSolver {
 
 }  // namespace
 
-Truth solve_core(const Problem& problem, const CoreOperands& operands, double input_error,
+Truth solve_core(const Problem& problem, const CoreOperands& operands, const RoundedInputs& rounded,
                  const Sample& sample, int threads) {
-  return CoreSolver(problem, operands, input_error, sample, threads).solve();
+  return CoreSolver(problem, operands, rounded, sample, threads).solve();
 }
 
 }  // namespace attn
