@@ -56,6 +56,18 @@ install_packages() {
   rm -f "$log"
 }
 
+# find_bundle: the folder of `attnbench bundle` that the build uses instead of packages, or nothing: ATTNBENCH_BUNDLE, or the
+# folder bundle of this checkout.
+find_bundle() {
+  local folder=${ATTNBENCH_BUNDLE-$ATTN_ROOT/bundle}
+  if [[ -f $folder/attnbench_bundleConfig.cmake ]]; then
+    readlink -f -- "$folder"
+  elif [[ -n ${ATTNBENCH_BUNDLE-} ]]; then
+    say "ATTNBENCH_BUNDLE is '$folder', where no bundle is: make one with 'attnbench bundle DIR', or unset it"
+    return 2
+  fi
+}
+
 # install_peers: other people's libraries, from PyPI into a virtual environment of this checkout.
 install_peers() {
   local environment=$ATTN_ROOT/.venv
@@ -63,6 +75,9 @@ install_peers() {
   [[ -x $environment/bin/python3 ]] || python3 -m venv "$environment" || fail "cannot make $environment: see above"
   say "installing ${kPeerWheels[*]} in $environment: several gigabytes"
   "$environment/bin/python3" -m pip install --quiet --disable-pip-version-check "${kPeerWheels[@]}" ||
+    fail "cannot install the wheels: see above"
+  # Its headers alone: what it depends on is for its Python side.
+  "$environment/bin/python3" -m pip install --quiet --disable-pip-version-check --no-deps nvidia-cudnn-frontend ||
     fail "cannot install the wheels: see above"
 }
 

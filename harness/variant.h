@@ -3,6 +3,7 @@
 // compute. To add one: a file that ends with ATTN_REGISTER, a line in variants/CMakeLists.txt.
 
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -107,6 +108,12 @@ class Variant {
   virtual void backward(const Context&, const Problem&, const Backward&, Workspace&) const {
     throw std::logic_error(info_.name + " has no backward");
   }
+  /// Untimed, after a call and before its results are read: enqueues the copies of what a peer could not
+  /// write into the operands itself.
+  virtual void collect(const Context&, const Problem&) const {}
+  /// Seconds for so many calls on the operands of the last one, where a peer works in another process that
+  /// only its own clock sees; `cold`: on operands that no cache holds. Nothing: the harness times.
+  virtual std::optional<double> timed_elsewhere_s(int64_t /*calls*/, bool /*cold*/) const { return {}; }
 
  private:
   Info info_;

@@ -112,7 +112,7 @@ def fields_of(setting):
     return dict(field.split("=", 1) for field in setting.split(","))
 
 
-WORDS = {"b": "batch {}", "hq": "h = {}", "d": "d = {}", "nq": "n = {}", "threads": "{} threads", "hq*d": "h·d = {}",
+WORDS = {"b": "batch {}", "hq": "h = {}", "d": "d = {}", "nq": "n = {}", "threads": "{} threads", "hq*d": "h·d = {}", "b*n": "b·n = {}",
          "dtype": "{}", "mask": "{}", "pos": "{}", "scope": "scope {}", "scale": "scale {}",
          "softcap": "softcap {}", "hq/hk": "h/g = {}", "dm": "model width {}", "machine": "{}"}
 PASSES = {"fwd": "forward", "bwd": "backward"}

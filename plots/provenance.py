@@ -41,6 +41,11 @@ def build_facts(build):
     return facts + ([("CUDA compiler", build["cuda_compiler"])] if build.get("cuda_compiler") else [])
 
 
+GPU_ROOFS = [("gemm_bf16_flops_per_s", 1e-12, "TFLOP/s bf16"), ("gemm_f16_flops_per_s", 1e-12, "TFLOP/s f16"),
+             ("gemm_tf32_flops_per_s", 1e-12, "TFLOP/s tf32"), ("fma_f32_flops_per_s", 1e-12, "TFLOP/s float32"),
+             ("ex2_approx_per_s", 1e-12, "T exp/s"), ("copy_bytes_per_s", 1e-9, "GB/s copied")]
+
+
 def roof_facts(roofs):
     """The roofs of the most threads."""
     by_threads = (roofs or {}).get("by_threads") or []
@@ -51,7 +56,19 @@ def roof_facts(roofs):
              (("fma_f32_flops_per_s", "GFLOP/s float32"), ("exp_f32_per_s", "G exp/s")) if top.get(name)]
     memory = (top.get("read_bytes_per_s") or {}).get("DRAM")
     words += [f"{digits(memory / 1e9, 3)} GB/s read from memory"] if memory else []
-    return [(f"Roofs, {counted(top.get('threads', 0), 'thread')}", ", ".join(words))]
+    facts = [(f"Roofs, {counted(top.get('threads', 0), 'thread')}", ", ".join(words))]
+    gpu = (roofs or {}).get("gpu") or {}
+    words = [f"{digits(gpu[name] * scale, 3)} {unit}" for name, scale, unit in GPU_ROOFS if gpu.get(name)]
+    return facts + ([("Roofs, GPU", ", ".join(words))] if words else [])
+
+
+def gpu_facts(gpu):
+    nvml = (gpu.get("nvml") if isinstance(gpu, dict) else None) or {}
+    words = [f"driver {nvml['driver']}"] if nvml.get("driver") else []
+    words += [f"power limit {nvml['power_limit_w']:g} W"] if nvml.get("power_limit_w") else []
+    words += [f"clock up to {nvml['sm_clock_max_hz'] / 1e9:.2f} GHz"] if nvml.get("sm_clock_max_hz") else []
+    words += [f"{name.upper()} {nvml[name]}" for name in ("ecc", "mig") if nvml.get(name)]
+    return [("GPU settings", ", ".join(words))] if words else []
 
 
 def facts_of(environment):
@@ -61,6 +78,7 @@ def facts_of(environment):
         facts.append(("Memory", bytes_text(environment["memory_bytes"])))
     if "gpu" in environment:
         facts.append(("GPU", str(gpu.get("name", gpu)) if isinstance(gpu, dict) else str(gpu or "none")))
+        facts += gpu_facts(gpu)
     facts += roof_facts(environment.get("roofs")) + build_facts(environment.get("build"))
     system = [environment[name] for name in ("system", "kernel") if environment.get(name)]
     libraries = environment.get("libraries") or {}
@@ -95,6 +113,9 @@ def has(rows, name):
 def sampling(rows, budget, target):
     text = ("A sample is a batch of calls long enough for the clock, its time that of one call. The variants of a point are "
             "timed in interleaved, shuffled rounds; every sample is in samples.csv.")
+    if has(rows, "cache"):
+        text += (" On a GPU, calls take sets of operands in turn that are twice as large as its cache (cold); a second pass "
+                 "repeats them on one set (hot), in columns of its own.")
     if has(rows, "samples"):
         text += f" Here: {int(rows.samples.sum())} samples, {rows.samples.median():.0f} a row in the median."
     if has(rows, "processes"):

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import jinja2
 
 import provenance
+import ratios
 import summary
 import threats
 from common import FORMATS, Campaign, read_table, save, set_style
@@ -20,9 +21,9 @@ from finding import Data
 from tables import build, read_text
 
 SCRIPTS = ["time_vs_n", "crossover_map", "crossover_grid", "memory_vs_n", "time_vs_d", "time_vs_h", "flops", "error_vs_n", "agreement",
-           "heads", "complexity"]
+           "heads", "complexity", "tokens"]
 RESULT_COLUMNS = ["variant", "status", "mask", "position", "pass", "dtype", "seq_q", "heads_q", "d_head", "threads",
-                  "time_s_median", "samples", "stop", "ratio_to_baseline", "roof_fraction", "bound",
+                  "time_s_median", "time_hot_s_median", "samples", "samples_throttled", "stop", "ratio_to_baseline", "roof_fraction", "bound",
                   "memory_workspace_peak_bytes", "error_bound", "machine"]
 FAILURE_COLUMNS = ["variant", "status", "reason", "problem", "threads", "repro"]
 FIT_COLUMNS = ["variant", "axis", "quantity", "setting", "exponent", "analytic_exponent_fitted_range", "verdict", "points",
@@ -30,10 +31,12 @@ FIT_COLUMNS = ["variant", "axis", "quantity", "setting", "exponent", "analytic_e
 CROSSOVER_COLUMNS = ["quantity", "axis", "setting", "variant_a", "variant_b", "verdict", "crossover", "theory_crossover",
                      "ratio_at_to", "points", "from", "to"]
 SLOPE_COLUMNS = ["variant", "axis", "quantity", "setting", "from", "to", "exponent", "declared_exponent", "fitted"]
+RATIO_COLUMNS = ["variant", "peer", "ratio", "rounds", "problem", "threads"]
 # File, title, columns shown at first (all where None), note.
 FILES = [("fits", "Exponents", FIT_COLUMNS, "Fitted: offset + coefficient · x^exponent, with the 95 % interval of the exponent."),
          ("crossovers", "Crossovers", CROSSOVER_COLUMNS,
           "From which n, or density of a mask, one variant is below the other."),
+         ("ratios", "Against the peers", RATIO_COLUMNS, "The peer's time over the variant's, paired by round: above 1 the variant is faster."),
          ("frontier", "Largest feasible problems", None, ""), ("terms", "Cost term by term", None, ""),
          ("slopes", "Local exponents between neighbours", SLOPE_COLUMNS, "")]
 
@@ -118,6 +121,7 @@ def render(campaign, figures, absent):
 def write_report(folder):
     set_style()
     campaign = Campaign(folder)
+    ratios.write(folder)
     figures, absent = draw_figures(campaign)
     path = campaign.folder / "report.html"
     path.write_text(render(campaign, figures, absent), encoding="utf-8")

@@ -16,11 +16,12 @@ BYTES = [(2**20, "MiB")]
 RATES = [(1e6, "MFLOP/s"), (1e9, "GFLOP/s"), (1e12, "TFLOP/s")]
 FLOPS = [(1e6, "MFLOP"), (1e9, "GFLOP"), (1e12, "TFLOP")]
 # The first pattern that is found in a column's name says what it holds. Columns of one kind share a unit.
-KINDS = [(r"flops.*_per_s", RATES), (r"bytes_per_s", [(1e9, "GB/s")]), (r"^time_s|_s$", TIMES), (r"bytes", BYTES),
+KINDS = [(r"flops.*_per_s", RATES), (r"bytes_per_s", [(1e9, "GB/s")]), (r"^time_(hot_)?s|_s$", TIMES), (r"bytes", BYTES),
          (r"^flops", FLOPS), (r"_hz", [(1e9, "GHz")]),
          (r"fraction|^cpu_pressure$|^density$|^held_out_error", [(0.01, "%")])]
 LABELS = {"seq_q": "n", "seq_kv": "keys", "heads_q": "h", "heads_kv": "h of keys", "d_head": "d", "d_value": "d of values",
-          "time_s_median": "time", "time_s_sd_between": "sd between processes", "time_s_sd_within": "sd within a process",
+          "time_s_median": "time", "time_hot_s_median": "hot", "samples_throttled": "throttled",
+          "time_s_sd_between": "sd between processes", "time_s_sd_within": "sd within a process",
           "ratio_to_baseline": "ratio to baseline", "flops_per_s": "rate", "roof_fraction": "share of roof",
           "memory_operands_bytes": "operands", "memory_workspace_peak_bytes": "workspace",
           "memory_process_peak_bytes": "process peak", "error_bound": "error / bound", "error_rel_l2": "relative L2 error",
@@ -28,7 +29,9 @@ LABELS = {"seq_q": "n", "seq_kv": "keys", "heads_q": "h", "heads_kv": "h of keys
           "theory_crossover": "by theory", "ratio_at_to": "ratio at the end", "variant_a": "behind at the end",
           "variant_b": "ahead at the end", "declared_exponent": "declared"}
 # Intervals whose columns are not NAME_ci_low and NAME_ci_high.
-INTERVALS = {"time_s_median": ("time_s_ci_low", "time_s_ci_high"), "ratio_to_baseline": ("ratio_ci_low", "ratio_ci_high"),
+INTERVALS = {"time_s_median": ("time_s_ci_low", "time_s_ci_high"),
+             "time_hot_s_median": ("time_hot_s_ci_low", "time_hot_s_ci_high"),
+             "ratio_to_baseline": ("ratio_ci_low", "ratio_ci_high"),
              **{f"{name}_ratio_median": (f"{name}_ratio_quartile_1", f"{name}_ratio_quartile_3") for name in ("time", "memory")}}
 PROSE = {"reason", "why_excluded", "knees", "memory_method", "repro", "setting", "problem"}
 # Shown even where all rows agree.

@@ -7,6 +7,7 @@ that it cannot be judged, because a column is missing or empty.
 import re
 from collections import Counter
 
+import gpu_threats
 import noise
 from finding import CLEAR, SEEN, UNKNOWN, Finding, counted, found, lacks, percent, unknown
 
@@ -146,7 +147,7 @@ def virtual_machine(data):
 CHECKS = [("Rows without a time", not_measured), ("Faster than the roof", above_roof), ("Wide intervals", noise.wide_intervals),
           ("Target not met", noise.target_missed), ("Few samples", noise.few_samples), ("A single process", noise.one_process),
           ("Spread between processes", noise.between_processes), ("Outliers", noise.outliers), ("Steal time", noise.steal_time),
-          ("CPU pressure", noise.cpu_pressure), ("Clock and throttling", noise.clock), ("Virtual machine", virtual_machine),
+          ("CPU pressure", noise.cpu_pressure), ("Clock and throttling", noise.clock), *gpu_threats.CHECKS, ("Virtual machine", virtual_machine),
           ("Several machines", several_machines), ("Several sessions", several_sessions),
           ("Uncommitted changes", uncommitted), ("Ratios to the baseline", no_common_rounds),
           ("Points left out of fits", excluded_points), ("Cache knees", cache_knees), ("Fits with few points", short_fits),

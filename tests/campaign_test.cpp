@@ -231,18 +231,23 @@ TEST_CASE("job and outcome survive the wire") {
           .budget_s = 0.1,
           .target = 0.01,
           .roofs = {1e11, 5e9, {{65536, 4e11}, {0.1, 1.0 / 3}}},
+          .gpu_roofs = {{"b", {1e15, 4e12, {{8e10, 3e12}}}}},
           .time_s_predicted = {{"a", 1.0 / 3}}};
   CHECK(Job::parse(job.to_text()).to_text() == job.to_text());
   CHECK(Job::parse(job.to_text()).roofs.levels.at(1).read_bytes_per_s == 1.0 / 3);
+  CHECK(Job::parse(job.to_text()).gpu_roofs.at("b").levels.at(0).read_bytes_per_s == 3e12);
   CHECK(Job::parse(job.to_text()).time_s_predicted == job.time_s_predicted);
   Outcome outcome;
   outcome.row.variant = "a\"b";
   outcome.row.reason = "bytes \xff that are no text";
-  outcome.samples = {{.variant = "a\"b", .round = 3, .sample = 4, .time_s = 0.1}};
+  outcome.samples = {
+      {.variant = "a\"b", .round = 3, .sample = 4, .time_s = 0.1, .cache = "hot", .throttled = "power_cap"}};
   const std::string line = outcome.to_line();
   CHECK(line.find('\n') == line.size() - 1);
   const Outcome back = Outcome::parse(line);
   CHECK(back.row.variant == outcome.row.variant);
   CHECK(back.samples.at(0).time_s == 0.1);
   CHECK(!back.samples.at(0).clock_hz);
+  CHECK(back.samples.at(0).hot());
+  CHECK(back.samples.at(0).throttled == "power_cap");
 }

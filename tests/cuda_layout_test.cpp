@@ -12,7 +12,7 @@ using namespace attn;
 namespace {
 
 Outputs<float> run_flash(const Problem& p, const Inputs<float>& inputs, HostSchedule schedule,
-                         const Layout& layout) {
+                         const HostLayout& layout) {
   HostWorkspace workspace([&](Workspace& counting) { FlashSimtScratch::take(p, counting); });
   const HostQueue queue(schedule);
   FlashSimtScratch::take(p, workspace.granting).prepare(queue, p);
@@ -63,7 +63,7 @@ class HostBlasQueue : public HostQueue {
 
 template <class T, float (*kOperand)(float) = as_it_is>
 Outputs<float> run_textbook_as(const Problem& p, const Inputs<float>& inputs, HostSchedule schedule,
-                               const Layout& layout) {
+                               const HostLayout& layout) {
   HostWorkspace workspace([&](Workspace& counting) { TextbookScratch<T>::take(p, counting); });
   const HostBlasQueue<kOperand> queue(schedule);
   TextbookScratch<T>::take(p, workspace.granting).prepare(queue, p);
@@ -73,7 +73,7 @@ Outputs<float> run_textbook_as(const Problem& p, const Inputs<float>& inputs, Ho
   });
 }
 Outputs<float> run_textbook(const Problem& p, const Inputs<float>& inputs, HostSchedule schedule,
-                            const Layout& layout) {
+                            const HostLayout& layout) {
   if (p.dtype == Dtype::f32) return run_textbook_as<float>(p, inputs, schedule, layout);
   return p.dtype == Dtype::bf16 ? run_textbook_as<Bf16>(p, inputs, schedule, layout)
                                 : run_textbook_as<F16>(p, inputs, schedule, layout);

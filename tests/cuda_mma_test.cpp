@@ -13,7 +13,7 @@ namespace {
 
 template <class T>
 Outputs<float> run_mma_as(const Problem& p, const Inputs<float>& inputs, HostSchedule schedule,
-                          const Layout& layout) {
+                          const HostLayout& layout) {
   HostWorkspace workspace([&](Workspace& counting) { FlashMmaScratch::take(p, counting); });
   const HostQueue queue(schedule);
   FlashMmaScratch::take(p, workspace.granting).prepare(queue, p);
@@ -23,7 +23,7 @@ Outputs<float> run_mma_as(const Problem& p, const Inputs<float>& inputs, HostSch
   });
 }
 Outputs<float> run_mma(const Problem& p, const Inputs<float>& inputs, HostSchedule schedule,
-                       const Layout& layout) {
+                       const HostLayout& layout) {
   switch (p.dtype) {
     case Dtype::f32:
       return run_mma_as<float>(p, inputs, schedule, layout);
@@ -75,7 +75,8 @@ TEST_CASE("flash/cuda/mma on the host: late and large maxima") {
   const std::string shape = GENERATE("b=1,hq=1,nq=40,nk=400,d=64", "b=1,hq=1,nq=40,nk=300,d=80,mask=causal",
                                      "b=1,hq=1,nq=20,nk=200,d=256,pos=alibi");
   for (const char* dtype : kDtypes) {
-    check_run(shape + dtype, run_mma, {Fill::late_max, Fill::overflow, Fill::integers}, {Layout{true, 8}});
+    check_run(shape + dtype, run_mma, {Fill::late_max, Fill::overflow, Fill::integers},
+              {HostLayout{true, 8}});
   }
 }
 

@@ -2,11 +2,12 @@
 // A thread block on the host (variants/common/block.cuh): phases are queued and run at the next barrier, warp
 // after warp, each warp through all of them. With the warps in ascending and in descending order, a read that
 // needs a missing barrier meets values from before or after its time. Asynchronous copies land at once or at
-// the wait, alike. Shared memory starts as NaN.
+// the wait for them, alike. Shared memory starts as NaN.
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <limits>
 #include <stdexcept>
@@ -18,8 +19,9 @@
 namespace attn {
 
 struct HostSchedule {
-  bool descending = false;   ///< order of the warps between two barriers
-  bool late_copies = false;  ///< copies land at the wait
+  bool descending = false;          ///< order of the warps between two barriers
+  bool late_copies = false;         ///< copies land at the wait
+  int64_t* copied_bytes = nullptr;  ///< if given: what asynchronous copies read is added
 };
 
 template <class State>
@@ -29,7 +31,9 @@ class HostBlock {
   static constexpr int kWarp = 32;
 
   HostBlock(int threads, HostSchedule schedule)
-      : schedule_(schedule), states_(static_cast<size_t>(threads)), copies_(static_cast<size_t>(threads)) {}
+      : schedule_(schedule),
+        states_(static_cast<size_t>(threads)),
+        copies_(static_cast<size_t>(threads), std::deque<CopyGroup>(1)) {}
 
   template <class Phase>
   void each(const Phase& phase) {
@@ -82,6 +86,7 @@ class HostBlock {
   void copy(T* shared, const T* global) {
     const auto misaligned = [](const void* at) { return reinterpret_cast<uintptr_t>(at) % sizeof(T) != 0; };
     if (misaligned(shared) || misaligned(global)) throw std::logic_error("misaligned copy");
+    if (schedule_.copied_bytes) *schedule_.copied_bytes += static_cast<int64_t>(sizeof(T));
     land([=] { *shared = *global; });
   }
   void copy_or_zero(Float4* shared, const void* global, bool there) {
@@ -89,20 +94,31 @@ class HostBlock {
     land([=] { *shared = Float4{}; });
   }
   void wait_copies() {
-    for (const auto& copy : copies_[static_cast<size_t>(current_)]) copy();
-    copies_[static_cast<size_t>(current_)].clear();
+    commit_copies();
+    wait_groups<0>();
+  }
+  void commit_copies() { copies_[static_cast<size_t>(current_)].emplace_back(); }
+  template <int kYoungest>
+  void wait_groups() {
+    auto& groups = copies_[static_cast<size_t>(current_)];  // the last one is still open
+    while (groups.size() > kYoungest + 1) {
+      for (const auto& copy : groups.front()) copy();
+      groups.pop_front();
+    }
   }
 
  private:
+  using CopyGroup = std::vector<std::function<void()>>;
+
   void land(std::function<void()> copy) {
     if (!schedule_.late_copies) return copy();
-    copies_[static_cast<size_t>(current_)].push_back(std::move(copy));
+    copies_[static_cast<size_t>(current_)].back().push_back(std::move(copy));
   }
   State& state(int thread) { return states_[static_cast<size_t>(thread)]; }
 
   HostSchedule schedule_;
   std::vector<State> states_;
-  std::vector<std::vector<std::function<void()>>> copies_;
+  std::vector<std::deque<CopyGroup>> copies_;  ///< of each thread
   std::vector<std::function<void(int)>> queue_;
   int current_ = 0;
 };

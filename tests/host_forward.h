@@ -43,7 +43,7 @@ struct HostTensor {
   }
 };
 
-struct Layout {
+struct HostLayout {
   bool head_major = false;
   int64_t gap = 0;
 };
@@ -66,7 +66,7 @@ struct HostWorkspace {
 
 /// Runs run(arguments) on copies of the inputs in storage type T and the given layout.
 template <class T, class Run>
-Outputs<float> run_forward(const Problem& p, const Inputs<float>& inputs, const Layout& layout, Run run) {
+Outputs<float> run_forward(const Problem& p, const Inputs<float>& inputs, const HostLayout& layout, Run run) {
   HostTensor<T> q(p.batch, p.seq_q, p.heads_q, p.head_dim, layout.gap, layout.head_major);
   HostTensor<T> k(p.batch, p.seq_kv, p.heads_kv, p.head_dim, layout.gap, layout.head_major);
   HostTensor<T> v(p.batch, p.seq_kv, p.heads_kv, p.value_dim, layout.gap, layout.head_major);
@@ -99,18 +99,18 @@ Outputs<float> run_forward(const Problem& p, const Inputs<float>& inputs, const 
 inline const std::vector<HostSchedule> kSchedules = {
     {false, false}, {true, false}, {false, true}, {true, true}};
 
-inline const std::vector<Layout> kLayouts = {{false, 0}, {true, 3}};
+inline const std::vector<HostLayout> kLayouts = {{false, 0}, {true, 3}};
 
 template <class Run>
 void check_run(const std::string& text, Run run,
                const std::vector<Fill>& fills = {Fill::peaked, Fill::normal},
-               const std::vector<Layout>& layouts = kLayouts) {
+               const std::vector<HostLayout>& layouts = kLayouts) {
   const Problem p = Problem::parse(text);
   for (const Fill fill : fills) {
     const Inputs<float> inputs = make_inputs(p, fill, 7);
     const Truth truth = make_truth(p, inputs, {});
     for (const HostSchedule schedule : kSchedules) {
-      for (const Layout layout : layouts) {
+      for (const HostLayout layout : layouts) {
         const Verdict verdict = compare(p, truth, run(p, inputs, schedule, layout));
         INFO(text << " fill " << to_text(fill) << " descending " << schedule.descending << " late "
                   << schedule.late_copies << " gap " << layout.gap << ": " << verdict.reason);

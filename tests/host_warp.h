@@ -163,13 +163,13 @@ class HostWarp {
     return loaded;
   }
   template <class T>
-  Lanes<Operand<T>> operand(const Lanes<Matrices>& loaded) {
-    Lanes<Operand<T>> made;
+  Lanes<MmaOperand<T>> operand(const Lanes<Matrices>& loaded) {
+    Lanes<MmaOperand<T>> made;
     for (int lane = 0; lane < kWarpLanes; ++lane) made.values[lane] = operand_of<T>(loaded[lane]);
     return made;
   }
   template <class T, class C>
-  void multiply(const C& c, const Lanes<Operand<T>>& a, const Lanes<Operand<T>>& b, int half) {
+  void multiply(const C& c, const Lanes<MmaOperand<T>>& a, const Lanes<MmaOperand<T>>& b, int half) {
     const auto sums = [&](int lane) -> float(&)[4] { return c(states_[lane]); };
     if constexpr (std::is_same_v<T, float>) {
       Matrices a_big[kWarpLanes], a_small[kWarpLanes], b_big[kWarpLanes], b_small[kWarpLanes];

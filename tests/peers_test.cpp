@@ -11,6 +11,7 @@
 #include <string>
 #include <thread>
 
+#include "harness/oracle/oracle.h"
 #include "harness/registry.h"
 #include "harness/run/binding.h"
 #include "tests/catch.h"
@@ -19,11 +20,16 @@ using namespace attn;
 
 namespace {
 
+bool is_peer(const Variant& variant) {
+  const auto& tags = variant.info().tags;
+  return std::find(tags.begin(), tags.end(), "peer") != tags.end();
+}
+
+/// Those that can run here.
 std::vector<const Variant*> peers() {
   std::vector<const Variant*> found;
   for (const Variant* variant : all_variants()) {
-    const auto& tags = variant->info().tags;
-    if (std::find(tags.begin(), tags.end(), "peer") != tags.end()) found.push_back(variant);
+    if (is_peer(*variant) && device_missing(variant->info().device).empty()) found.push_back(variant);
   }
   if (found.empty()) WARN("skipped: no peer in this build (attnbench peers install)");
   return found;
@@ -109,5 +115,69 @@ TEST_CASE("a peer's threads rest between calls") {
     const double cpu = cpu_seconds();
     std::this_thread::sleep_for(std::chrono::milliseconds(200));
     CHECK(cpu_seconds() - cpu < 0.1);  // the next variant's round would lose what they spin
+  }
+}
+
+TEST_CASE("peers on a GPU say what they take, with or without one") {
+  struct Question {
+    const char* variant;
+    const char* problem;
+    bool taken;
+  };
+  const Question questions[] = {
+      {"peers/torch/cuda/cudnn", "hq=4,hk=2,nq=256,d=128,dtype=bf16,mask=causal,pass=bwd", true},
+      {"peers/torch/cuda/cudnn", "hq=4,nq=256,d=128", false},  // float32
+      {"peers/torch/cuda/cudnn", "hq=4,nq=1,nk=256,d=128,dtype=bf16", false},
+      {"peers/torch/cuda/flash", "hq=4,nq=1,nk=256,d=128,dtype=f16", true},
+      {"peers/torch/cuda/flash", "hq=4,nq=100,nk=256,d=128,dtype=f16,mask=causal", false},
+      {"peers/torch/cuda/flash", "hq=4,nq=256,d=100,dtype=f16", false},  // rows of 200 bytes
+      {"peers/torch/cuda/flash", "hq=4,nq=256,d=128,dtype=f16,mask=window:8:0", false},
+      {"peers/torch/cuda/efficient", "hq=4,nq=256,d=64,pass=bwd", true},
+      {"peers/torch/cuda/efficient", "hq=4,nq=250,d=64,pass=bwd", false},
+      {"peers/torch/cuda/efficient", "hq=4,hk=2,nq=256,d=64", false},
+      {"peers/torch/cuda/math", "hq=4,hk=2,nq=250,d=41,mask=causal", true},
+      {"peers/torch/cuda/math", "hq=4,nq=256,d=64,pass=bwd", false},
+      {"peers/cudnn/cuda", "hq=4,nq=256,d=64,dtype=bf16,mask=causal+window:63:0,pass=bwd", true},
+      {"peers/cudnn/cuda", "hq=4,nq=256,d=64,dtype=bf16,mask=window:63:63", false},
+      {"peers/cudnn/cuda", "hq=4,nq=256,d=64,dtype=bf16,mask=causal+window:63:0,pos=alibi", false},
+      {"peers/flex/cuda", "hq=4,hk=2,nq=200,nk=300,d=64,dtype=bf16,mask=padding:50%,pos=alibi,softcap=3",
+       true},
+      {"peers/flex/cuda", "hq=4,nq=256,d=64,dtype=bf16,pos=rope:10000", false},
+      {"peers/flex/cuda", "hq=4,nq=256,d=64,dtype=bf16,pos=t5:8:32,pass=bwd", false},
+  };
+  for (const Question& question : questions) {
+    const auto& all = all_variants();
+    const auto found = std::find_if(all.begin(), all.end(),
+                                    [&](const Variant* v) { return v->info().name == question.variant; });
+    if (found == all.end()) continue;  // not in this build
+    INFO(question.variant << " " << question.problem);
+    const Support support = (*found)->supports(Problem::parse(question.problem));
+    CHECK(bool(support) == question.taken);
+    const std::string missing = device_missing(Device::cuda);
+    if (!missing.empty()) CHECK(support_of(**found, Problem::parse(question.problem)).reason == missing);
+  }
+}
+
+TEST_CASE("a peer in another process agrees with the oracle and times itself") {
+  const auto& all = all_variants();
+  const auto found = std::find_if(all.begin(), all.end(),
+                                  [](const Variant* v) { return v->info().name == "peers/flex/cpu"; });
+  if (found == all.end()) return;
+  const char* const problems[] = {"b=2,hq=4,hk=2,nq=150,d=32,mask=causal+window:40:0,pos=alibi",
+                                  "b=2,hq=2,nq=130,nk=200,d=16,mask=padding:60/130,pos=t5:8:32"};
+  for (const char* text : problems) {
+    INFO(text);
+    const Problem problem = Problem::parse(text);
+    const Inputs<float> inputs = make_inputs(problem, Fill::normal, 1);
+    const Truth truth = make_truth(problem, inputs, {});
+    for (Layout layout : {Layout::seq_major, Layout::head_major}) {
+      Binding binding(**found, problem, inputs, {.threads = 2, .layout = layout, .guarded = true});
+      binding.run();
+      const Verdict verdict = compare(problem, truth, binding.outputs());
+      INFO(verdict.reason);
+      CHECK(verdict.ok);
+      CHECK(binding.overruns().empty());
+      CHECK(binding.time_s(3) > 0);
+    }
   }
 }

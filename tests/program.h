@@ -118,7 +118,7 @@ inline void check_samples(const std::string& out) {
   for (const SampleRow& sample : read_samples(out + "/samples.csv")) ++counts[{sample.point, sample.variant}];
   for (const ResultRow& row : read_results(out + "/results.csv")) {
     INFO(row.variant << " " << row.problem);
-    CHECK(counts[{row.point, row.variant}] == row.samples.value_or(0));
+    CHECK(counts[{row.point, row.variant}] == row.samples.value_or(0) + row.samples_hot.value_or(0));
     counts.erase({row.point, row.variant});
   }
   CHECK(counts.empty());

@@ -87,9 +87,9 @@ TEST_CASE("folders of the schema before are read, what they lack is empty, and t
 
 TEST_CASE("absent numbers are empty fields, zero is zero") {
   SampleRow sample{.point = "p", .variant = "v"};
-  CHECK(to_csv(sample) == "p,v,0,0,0,0,,\n");
+  CHECK(to_csv(sample) == "p,v,0,0,0,0,,,,\n");
   sample.clock_hz = 0.0;
-  CHECK(to_csv(sample) == "p,v,0,0,0,0,,0\n");
+  CHECK(to_csv(sample) == "p,v,0,0,0,0,,0,,\n");
 }
 
 TEST_CASE("a line break in a reason cannot split a row") {

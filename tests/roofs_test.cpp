@@ -113,7 +113,7 @@ TEST_CASE("levels: absent caches are left out, many threads and little memory ar
 }
 
 TEST_CASE("measured roofs are positive, cover the threads asked for, and read back the same") {
-  const Roofs roofs = measure_roofs({2});
+  const Roofs roofs = measure_roofs({2}, false);
   CHECK(!roofs.target.empty());
   for (int threads : {1, 2, available_threads()}) CHECK(roofs.by_threads.count(threads) == 1);
   for (const auto& [threads, measured] : roofs.by_threads) {

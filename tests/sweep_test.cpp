@@ -193,7 +193,7 @@ TEST_CASE("kill -9 of worker and supervisor: resume loses nothing and repeats no
     kept = results.substr(0, results.rfind('\n') + 1);
   }
   std::ofstream(out + "/results.csv", std::ios::app) << "1,torn";
-  std::ofstream(out + "/samples.csv", std::ios::app) << "pdeadbeef,slow/cpu,0,0,0,0.5,no,\npdead";
+  std::ofstream(out + "/samples.csv", std::ios::app) << "pdeadbeef,slow/cpu,0,0,0,0.5,no,,,\npdead";
   const Run last = run(folder, command(out));
   INFO(last.output << last.errors);
   REQUIRE(last.exit_code == 0);

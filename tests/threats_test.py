@@ -8,6 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "plots"))
 
+import gpu_threats
 import noise
 import threats
 from finding import CLEAR, SEEN, UNKNOWN, Data
@@ -16,6 +17,8 @@ CALM = {"point": "p", "variant": "a", "problem": "b=1", "status": "ok", "device"
         "time_s_ci_low": 0.99, "time_s_ci_high": 1.01, "samples": 20, "processes": 2, "stop": "ratio", "outliers": 0,
         "time_s_sd_between": 0.01, "ratio_to_baseline": 1.0, "ratio_ci_low": 0.99, "roof_fraction": 0.8, "deterministic": "yes",
         "error_bound": 0.1, "steal_fraction": 0.0, "cpu_pressure": 0.0}
+GPU = {"device": "cuda", "samples_throttled": 0, "time_hot_s_median": 0.99, "memory_process_peak_bytes": 1010,
+       "memory_operands_bytes": 900, "memory_workspace_planned_bytes": 100}
 FIT = {"variant": "a", "setting": "b=1", "points": 6, "excluded": 0, "why_excluded": None, "knees": None}
 ENVIRONMENT = {"build": {"dirty": False, "commit": "0123456789abcdef"}, "cpu": {"hypervisor": False},
                "sessions": [{"start": "1", "end": "2"}]}
@@ -40,6 +43,11 @@ SEEN_CASES = [
     (noise.steal_time, {"rows": [{}, {"steal_fraction": 0.02}, {"steal_fraction": 0.06}]}, "2 of 3 rows above 1 %, 1 above 5 %"),
     (noise.cpu_pressure, {"rows": [{}, {"cpu_pressure": 0.3}]}, "worst 30 %"),
     (noise.clock, {"clocks": [3e9, 3e9, 2.7e9]}, "90 % to 100 %; 1 of 3 samples below 95 %"),
+    (gpu_threats.throttled, {"rows": [GPU, {**GPU, "samples_throttled": 5}]}, "During 5 of 40 samples"),
+    (gpu_threats.cold_and_hot, {"rows": [GPU, {**GPU, "time_hot_s_median": 0.5}]}, "50 % at most; 1 of 2 rows"),
+    (gpu_threats.mostly_launches, {"rows": [GPU, {**GPU, "time_s_median": 1e-5}], "roofs": {"gpu": {"launch_s": 2e-6}}},
+     "1 of 2 rows"),
+    (gpu_threats.past_the_workspace, {"rows": [GPU, {**GPU, "memory_process_peak_bytes": 1500}]}, "50 % of them at most"),
     (threats.not_measured, {"rows": [{}, {"status": "timed_out"}]}, "1 timed_out"),
     (threats.above_roof, {"rows": [{}, {"roof_fraction": 1.2}]}, "largest share 120 %"),
     (threats.nondeterministic, {"rows": [{}, {"deterministic": "no"}]}, "1 of 2 rows"),
@@ -79,6 +87,23 @@ def test_seen_in_the_campaign(check, changes, words):
 def test_not_seen_in_a_calm_campaign(name, check):
     finding = check(data_of(rows=[{}, {}]))
     assert finding.state == CLEAR and finding.rows == [] and finding.text.endswith(".")
+
+
+@pytest.mark.parametrize("name, check", gpu_threats.CHECKS)
+def test_not_seen_on_a_calm_gpu(name, check):
+    finding = check(data_of(rows=[GPU, GPU], roofs={"gpu": {"launch_s": 2e-6}}))
+    assert finding.state == CLEAR and finding.rows == [] and finding.text != "No row was measured on a GPU."
+
+
+@pytest.mark.parametrize("name, check", gpu_threats.CHECKS)
+def test_a_gpu_without_columns(name, check):
+    assert check(data_of(rows=[{"device": "cuda"}])).state == UNKNOWN
+
+
+def test_why_a_gpu_was_throttled():
+    data = data_of(rows=[{**GPU, "samples_throttled": 2}])
+    data.samples["throttled"] = ["power_cap", "power_cap"]
+    assert "Why: power_cap (2)." in gpu_threats.throttled(data).text
 
 
 @pytest.mark.parametrize("name, check", threats.CHECKS)

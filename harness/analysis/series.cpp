@@ -142,7 +142,9 @@ double Samples::resampled_median(std::mt19937_64& random) const {
 
 SampleIndex index_samples(const std::vector<SampleRow>& rows) {
   SampleIndex index;
-  for (const SampleRow& row : rows) index[{row.point, row.variant}].add(row.process, row.round, row.time_s);
+  for (const SampleRow& row : rows) {
+    if (!row.hot()) index[{row.point, row.variant}].add(row.process, row.round, row.time_s);
+  }
   return index;
 }
 
@@ -187,7 +189,8 @@ std::vector<Series> group_series(const std::vector<ResultRow>& rows, const Sampl
       Series series{key.second, axis, key.first, {}, {}};
       for (const auto& [x, point] : points) series.points.push_back(point);
       const auto known = levels.find(series.points.front().row->threads);
-      if (known != levels.end()) series.levels = known->second;
+      const bool on_gpu = series.points.front().row->device == "cuda";  // the levels are the CPU's
+      if (known != levels.end() && !on_gpu) series.levels = known->second;
       const bool any_ok = std::any_of(series.points.begin(), series.points.end(),
                                       [](const Point& point) { return point.row->status == Status::ok; });
       if (any_ok && series.points.size() >= kSweepPoints) found.push_back(std::move(series));

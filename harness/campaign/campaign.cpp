@@ -20,6 +20,7 @@
 #include "harness/campaign/supervisor.h"
 #include "harness/measure/environment.h"
 #include "harness/measure/host_load.h"
+#include "harness/measure/nvml.h"
 #include "harness/measure/roofs.h"
 #include "harness/results/append_file.h"
 #include "harness/run/binding.h"
@@ -65,7 +66,8 @@ class EnvironmentFile {
     }
     // All rows of a folder are held against the same roofs.
     const json roofs = content_.is_object() ? content_.value("roofs", json()) : json();
-    roofs_ = roofs.is_object() ? roofs_from_json(roofs) : measure_roofs(thread_counts(share));
+    roofs_ =
+        roofs.is_object() ? roofs_from_json(roofs) : measure_roofs(thread_counts(share), share.uses_gpu());
     content_ = describe_environment();
     content_["schema"] = kSchemaVersion;
     content_["roofs"] = to_json(roofs_);
@@ -74,7 +76,9 @@ class EnvironmentFile {
                         {"node", node_name()},
                         {"memory_limit_bytes", memory_limit_bytes},
                         {"start", timestamp()},
-                        {"end", nullptr}});
+                        {"end", nullptr},
+                        {"gpu_start", gpu_state()},
+                        {"gpu_end", nullptr}});
     content_["sessions"] = sessions;
     content_["command_line"] = sessions.front()["command_line"];
     write();
@@ -94,6 +98,7 @@ class EnvironmentFile {
                100 * (1 - variants_s / wall.count()));
     session["steal_fraction"] = number_or_null(steal_fraction(load_, now));
     session["cpu_pressure"] = number_or_null(cpu_pressure(load_, now));
+    session["gpu_end"] = gpu_state();
     write();
   }
 
@@ -140,6 +145,9 @@ class CampaignRun {
     }
     fmt::print("measuring the roofs\n");
     EnvironmentFile environment(folder, plan_, options_.memory_limit_bytes);
+    if (plan_.uses_gpu() && device_missing(Device::cuda).empty() && !gpu_monitor().missing().empty()) {
+      fmt::print("the GPU's clock, power and temperature stay empty: {}\n", gpu_monitor().missing());
+    }
     rates_.emplace(environment.roofs());
     Progress progress(plan_.rows(), finished_.size(), stdout);
     int exit_code = 0;
@@ -181,6 +189,9 @@ class CampaignRun {
       const std::string& name = variant->info().name;
       job.variants.push_back(name);
       if (!point.skipped.empty() || !support_of(*variant, point.problem)) continue;
+      if (variant->info().device == Device::cuda) {
+        job.gpu_roofs[name] = environment.roofs().limits(*variant, point.problem, point.threads);
+      }
       const TimeForecast call = rates_->predict(*variant, point.problem, point.threads);
       if (call.time_s) job.time_s_predicted[name] = *call.time_s;
     }

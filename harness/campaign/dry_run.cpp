@@ -49,7 +49,7 @@ bool print_row(const PlanPoint& point, const Variant& variant, const CampaignOpt
 void print_plan(const Plan& plan, const CampaignOptions& options) {
   std::vector<int> threads;
   for (const PlanPoint& point : plan.points) threads.push_back(point.threads);
-  Rates rates(measure_roofs(threads));
+  Rates rates(measure_roofs(threads, plan.uses_gpu()));
   const std::string source = learn_from(options.rates, plan, options, rates);
   fmt::print("{:<24} {:>10} {:>12} {:>10}  problem\n", "variant", "memory", "one call", "row");
   Totals totals;

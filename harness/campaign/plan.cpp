@@ -273,6 +273,14 @@ Plan make_plan(const std::vector<Settings>& sweeps, const CampaignOptions& optio
   return builder.finish();
 }
 
+bool Plan::uses_gpu() const {
+  return std::any_of(points.begin(), points.end(), [](const PlanPoint& point) {
+    return point.skipped.empty() &&
+           std::any_of(point.variants.begin(), point.variants.end(),
+                       [](const Variant* variant) { return variant->info().device == Device::cuda; });
+  });
+}
+
 size_t Plan::rows() const {
   size_t count = 0;
   for (const PlanPoint& point : points) count += point.variants.size();

@@ -44,6 +44,7 @@ struct Plan {
   std::vector<PlanPoint> points;
 
   size_t rows() const;
+  bool uses_gpu() const;    ///< at a point that is not skipped
   std::string csv() const;  ///< plan.csv
 };
 

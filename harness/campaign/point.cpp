@@ -4,20 +4,21 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cmath>
+#include <limits>
 #include <map>
 #include <memory>
 
+#include "harness/campaign/point_entry.h"
+#include "harness/campaign/point_timing.h"
 #include "harness/campaign/row.h"
 #include "harness/forecast/bytes.h"
-#include "harness/measure/host_load.h"
+#include "harness/measure/device_memory.h"
 #include "harness/measure/memory.h"
-#include "harness/measure/rounds.h"
 #include "harness/measure/thread_state.h"
 #include "harness/oracle/oracle.h"
 #include "harness/registry.h"
 #include "harness/run/binding.h"
+#include "harness/run/rotation.h"
 
 namespace attn {
 namespace {
@@ -27,67 +28,13 @@ constexpr const char* kMemoryMethod =
     "process: VmHWM "
     "after a reset through clear_refs, less what was resident before binding";
 
-/// Longer than idle threads of any runtime spin: GNU's OpenMP up to 10 ms, TBB and ONNX Runtime less.
-constexpr double kWarmUp_s = 0.03;
+constexpr const char* kGpuMemoryMethod =
+    "operands: sizes of inputs and outputs; planned: booked by plan(); peak: taken from the workspace; "
+    "process: high-water mark of the stream-ordered pool after a reset, plus growth of device memory outside "
+    "it, less what was taken before binding";
 
-/// Of the oracle's work: the first process checks a variant, the others that they time the same.
-constexpr int64_t kLaterShare = 8;
-
-/// A variant at this point: its row, and what it is bound to while it may still be timed.
-struct Entry {
-  int32_t index;  ///< in the job
-  const Variant* variant;
-  ResultRow row;
-  size_t bytes = 0;  ///< predicted
-  std::unique_ptr<Binding> binding;
-  std::vector<SampleRow> samples;
-  double variant_s = 0;   ///< in its own calls
-  bool finished = false;  ///< has a status already
-  bool emitted = false;
-
-  /// One call, to its end.
-  void call(Binding& bound) {
-    const auto start = std::chrono::steady_clock::now();
-    bound.run();
-    bound.synchronize();
-    variant_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  }
-  double time_s(int64_t calls) {
-    const double seconds = binding->time_s(calls);
-    variant_s += seconds;
-    return seconds;
-  }
-
-  void finish(Status status, std::string reason) {
-    row.status = status;
-    row.reason = std::move(reason);
-    finished = true;
-    binding.reset();
-    if (status != Status::ok) drop_times();
-  }
-
- private:
-  void drop_times() {
-    row.stop.clear();
-    row.steal_fraction.reset();
-    row.cpu_pressure.reset();
-    samples.clear();
-  }
-};
-
-/// Runs `work`; what it throws becomes the entry's status.
-template <class Work>
-void guard(Entry& entry, Work work) {
-  try {
-    work();
-  } catch (const std::bad_alloc& error) {
-    entry.finish(Status::out_of_memory, error.what());
-  } catch (const std::exception& error) {
-    entry.finish(Status::crashed, std::string("exception: ") + error.what());
-  } catch (...) {
-    entry.finish(Status::crashed, "exception of an unknown type");
-  }
-}
+/// The oracle's work: the first process checks a variant, the others that they time the same.
+constexpr int64_t kFirstPairs = 4'000'000, kLaterPairs = 1'000'000;
 
 class PointRun {
  public:
@@ -106,27 +53,45 @@ class PointRun {
   }
 
   void run() {
-    for (Entry& entry : entries_) guard(entry, [&] { admit(entry); });
+    for (PointEntry& entry : entries_) attempt(entry, [&] { admit(entry); });
     emit_finished();
-    if (std::all_of(entries_.begin(), entries_.end(), [](const Entry& entry) { return entry.finished; }))
+    if (std::all_of(entries_.begin(), entries_.end(), [](const PointEntry& entry) { return entry.finished; }))
       return;
     board_.announce(Board::kNoVariant, Step::inputs);
     inputs_ = make_inputs(problem_, job_.fill, job_.seed);
     board_.announce(Board::kNoVariant, Step::oracle);
     truth_ = solve(0);
-    for (const Entry& entry : entries_) {
+    for (const PointEntry& entry : entries_) {
       const double rounding = entry.variant->info().operand_rounding;
       if (rounding > 0 && !entry.finished) rounded_truths_[rounding] = solve(rounding);
     }
-    for (const std::vector<Entry*>& group : groups()) {
+    for (const std::vector<PointEntry*>& group : groups()) {
       run_group(group);
       emit_finished();
     }
   }
 
  private:
+  /// As PointEntry::guard; leaves where the entry has taken the GPU with it.
+  template <class Work>
+  void attempt(PointEntry& entry, Work work) {
+    entry.guard(work);
+    if (entry.finished && entry.row.status == Status::crashed && entry.on_gpu()) leave_if_lost();
+  }
+
+  /// After a bad access every call on the device fails, whoever makes it: the others need a new process.
+  void leave_if_lost() {
+    try {
+      if (!device_api(Device::cuda).lost()) return;
+    } catch (const std::exception&) {  // it could not be had in the first place
+      return;
+    }
+    emit_finished();
+    throw DeviceLost{};
+  }
+
   /// Supported, and small enough? Fills in the declared costs.
-  void admit(Entry& entry) {
+  void admit(PointEntry& entry) {
     board_.announce(entry.index, Step::bind);
     if (const Support support = support_of(*entry.variant, problem_); !support) {
       return entry.finish(Status::unsupported, support.reason);
@@ -152,12 +117,31 @@ class PointRun {
           Status::out_of_memory,
           fmt::format("predicted {} bytes, the limit is {}: not attempted", needed, job_.memory_limit_bytes));
     }
+    if (entry.on_gpu()) admit_to_device(entry);
+    if (entry.finished) return;
     entry.variant->load();
     thread_state_.restore();  // loading a library may change the mode (-ffast-math)
   }
 
+  void admit_to_device(PointEntry& entry) {
+    DeviceApi& api = entry.api();
+    const size_t operands = operand_bytes(problem_);
+    size_t workspace = planned_workspace_bytes(*entry.variant, problem_, job_.threads);
+    if (problem_.pass == Pass::bwd) {
+      const Problem forward = problem_.with(Pass::fwd);
+      workspace = std::max(workspace, planned_workspace_bytes(*entry.variant, forward, job_.threads));
+    }
+    const auto sets = static_cast<size_t>(rotating_sets(operands, api.cache_bytes()));
+    entry.device_bytes = sets * operands + workspace;
+    const std::optional<DeviceMemory> memory = api.memory();
+    if (!memory || entry.device_bytes <= memory->free) return;
+    entry.finish(Status::out_of_memory,
+                 fmt::format("predicted {} bytes of device memory, {} are free: not attempted",
+                             entry.device_bytes, memory->free));
+  }
+
   void emit_finished() {
-    for (Entry& entry : entries_) {
+    for (PointEntry& entry : entries_) {
       if (entry.finished && !entry.emitted) emit_({entry.row, entry.samples, entry.variant_s});
       entry.emitted = entry.finished;
     }
@@ -165,64 +149,99 @@ class PointRun {
 
   /// Variants that fit into memory together, in order; usually one group. Only those in the baseline's group
   /// get a ratio: without common rounds there is none.
-  std::vector<std::vector<Entry*>> groups() {
+  std::vector<std::vector<PointEntry*>> groups() {
     const size_t room = job_.memory_limit_bytes - std::min(job_.memory_limit_bytes, shared_bytes(problem_));
-    std::vector<std::vector<Entry*>> groups;
-    size_t used = 0;
-    for (Entry& entry : entries_) {
+    const size_t device_room = free_device_bytes();
+    std::vector<std::vector<PointEntry*>> groups;
+    size_t used = 0, device_used = 0;
+    for (PointEntry& entry : entries_) {
       if (entry.finished) continue;
-      if (groups.empty() || used + entry.bytes > room) {
+      if (groups.empty() || used + entry.bytes > room || device_used + entry.device_bytes > device_room) {
         groups.emplace_back();
-        used = 0;
+        used = device_used = 0;
       }
       groups.back().push_back(&entry);
       used += entry.bytes;
+      device_used += entry.device_bytes;
     }
     return groups;
   }
 
-  void run_group(const std::vector<Entry*>& group) {
-    for (Entry* entry : group) guard(*entry, [&] { check(*entry); });
-    std::vector<Entry*> timed;
-    for (Entry* entry : group) {
+  size_t free_device_bytes() const {
+    for (const PointEntry& entry : entries_) {
+      if (entry.finished || !entry.on_gpu()) continue;
+      if (const auto memory = entry.api().memory()) return memory->free;
+    }
+    return std::numeric_limits<size_t>::max();
+  }
+
+  void run_group(const std::vector<PointEntry*>& group) {
+    for (PointEntry* entry : group) attempt(*entry, [&] { check(*entry); });
+    std::vector<PointEntry*> timed;
+    for (PointEntry* entry : group) {
       if (!entry->finished) timed.push_back(entry);
     }
     if (!timed.empty()) time_group(timed);
-    for (Entry* entry : timed) {
-      if (!entry->finished) guard(*entry, [&] { verify(*entry); });
+    for (PointEntry* entry : timed) {
+      if (!entry->finished) attempt(*entry, [&] { verify(*entry); });
       entry->binding.reset();
     }
   }
 
-  void check(Entry& entry) {
+  void check(PointEntry& entry) {
     const bool first_process = job_.process == 0;
     if (first_process) check_guarded(entry);
     if (entry.finished) return;
     board_.announce(entry.index, Step::bind);
     PeakProbe probe;
+    DevicePeakProbe device_probe(entry.api());
     entry.binding =
         std::make_unique<Binding>(*entry.variant, problem_, inputs_, BindingOptions{.threads = job_.threads});
     probe.arm();
+    device_probe.arm();
     board_.announce(entry.index, Step::check);
     entry.call(*entry.binding);
-    const bool on_cpu = entry.variant->info().device == Device::cpu;
-    if (on_cpu) entry.row.memory_process_peak_bytes = probe.growth_bytes();
+    record_memory(entry, entry.on_gpu() ? device_probe.growth_bytes() : probe.growth_bytes());
+    const Outputs<float> first = entry.binding->outputs();
+    judge(entry, first);
+    if (entry.finished) return;
+    if (first_process) {
+      entry.binding->poison_outputs();
+      device_probe.arm();
+      entry.call(*entry.binding);
+      judge_allocations(entry, device_probe);
+      if (entry.finished) return;
+      entry.row.deterministic = same_bits(first, entry.binding->outputs()) ? "yes" : "no";
+    }
+    if (entry.on_gpu()) prepare_cold_calls(entry);
+  }
+
+  void record_memory(PointEntry& entry, const std::optional<int64_t>& growth) const {
+    // The first process has called the variant before, so its code is on the device already.
+    if (!entry.on_gpu() || job_.process == 0) entry.row.memory_process_peak_bytes = growth;
     if (entry.variant->info().books_scratch) {
       const Footprint footprint = entry.binding->footprint();
       entry.row.memory_workspace_peak_bytes = static_cast<int64_t>(footprint.workspace_peak);
     }
-    entry.row.memory_method = kMemoryMethod;
-    const Outputs<float> first = entry.binding->outputs();
-    judge(entry, first);
-    if (entry.finished || !first_process) return;
-    entry.binding->poison_outputs();
-    entry.call(*entry.binding);
-    entry.row.deterministic = same_bits(first, entry.binding->outputs()) ? "yes" : "no";
+    entry.row.memory_method = entry.on_gpu() ? kGpuMemoryMethod : kMemoryMethod;
+  }
+
+  /// Of a second call: in the first a library may still set itself up.
+  static void judge_allocations(PointEntry& entry, const DevicePeakProbe& probe) {
+    const int64_t allocated = probe.allocated_bytes().value_or(0);
+    if (allocated == 0 || !entry.variant->info().books_scratch) return;
+    entry.finish(Status::disagrees, fmt::format("allocates {} bytes of device memory in a call", allocated));
+  }
+
+  static void prepare_cold_calls(PointEntry& entry) {
+    entry.binding->make_rotation();
+    entry.row.cache = kColdSamples;
+    entry.row.operand_sets = entry.binding->operand_sets();
   }
 
   /// Outputs and scratch poisoned and between guard bytes, apart from the binding that is timed: guards would
   /// move its operands.
-  void check_guarded(Entry& entry) {
+  void check_guarded(PointEntry& entry) {
     board_.announce(entry.index, Step::check);
     Binding binding(*entry.variant, problem_, inputs_, {.threads = job_.threads, .guarded = true});
     entry.call(binding);
@@ -235,24 +254,25 @@ class PointRun {
   }
 
   /// A library with threads of its own may set them as it likes; whatever it leaves behind is put back.
-  void judge_manners(Entry& entry) {
+  void judge_manners(PointEntry& entry) {
     const std::string changed = thread_state_.restore();
     if (changed.empty() || entry.variant->info().own_threads) return;
     entry.finish(Status::disagrees, "changes " + changed);
   }
 
   Truth solve(double operand_rounding) const {
-    TruthOptions options{.threads = job_.threads, .seed = job_.seed + static_cast<uint64_t>(job_.process)};
-    if (job_.process > 0) options.max_pairs /= kLaterShare;  // of other rows than the first process knows
-    options.operand_rounding = operand_rounding;
-    return make_truth(problem_, inputs_, options);
+    return make_truth(problem_, inputs_,
+                      {.threads = job_.threads,
+                       .max_pairs = job_.process == 0 ? kFirstPairs : kLaterPairs,
+                       .seed = job_.seed + static_cast<uint64_t>(job_.process),  // other rows each
+                       .operand_rounding = operand_rounding});
   }
   const Truth& truth_of(const Variant& variant) const {
     const double rounding = variant.info().operand_rounding;
     return rounding == 0 ? truth_ : rounded_truths_.at(rounding);
   }
 
-  void judge(Entry& entry, const Outputs<float>& outputs) {
+  void judge(PointEntry& entry, const Outputs<float>& outputs) {
     const Verdict verdict = compare(problem_, truth_of(*entry.variant), outputs);
     entry.row.error_rel_l2 = verdict.rel_l2;
     entry.row.error_max_abs = verdict.max_abs;
@@ -260,62 +280,22 @@ class PointRun {
     if (!verdict.ok) entry.finish(Status::disagrees, verdict.reason);
   }
 
-  void time_group(const std::vector<Entry*>& timed) {
-    std::vector<TimedCase> cases;
-    // A process is one of several: their intervals together are narrower by the root of their number.
-    RoundOptions options{.target = job_.target * std::sqrt(job_.processes),
-                         .budget_s = job_.budget_s / job_.processes,
-                         .seed = job_.seed + static_cast<uint64_t>(job_.process)};
-    for (Entry* entry : timed) {
-      if (entry->row.variant == job_.baseline) options.baseline = cases.size();
-      if (entry->variant->info().own_threads) options.warm_up_s = kWarmUp_s;
-      cases.push_back({entry->row.variant, [entry](int64_t calls) { return entry->time_s(calls); }});
-    }
-    size_t at_work = 0;
-    options.announce = [&](size_t which) {
-      at_work = which;
-      board_.announce(timed[which]->index, Step::time);
-    };
-    const HostLoad before = read_host_load();
+  void time_group(const std::vector<PointEntry*>& timed) {
+    PointEntry* at_work = timed.front();
     try {
-      const std::vector<TimedSeries> series = time_rounds(cases, options);
-      for (size_t k = 0; k < timed.size(); ++k) record(*timed[k], series[k]);
-      record_host(timed, before);
+      time_entries(job_, board_, timed, at_work);
     } catch (...) {  // the variant at work is lost, the others start over
-      guard(*timed[at_work], [] { throw; });
-      std::vector<Entry*> others;
-      for (Entry* entry : timed) {
+      attempt(*at_work, [] { throw; });
+      std::vector<PointEntry*> others;
+      for (PointEntry* entry : timed) {
         if (!entry->finished) others.push_back(entry);
       }
       if (!others.empty()) time_group(others);
     }
   }
 
-  /// What the samples amount to is worked out where those of all processes are (pool.h).
-  void record(Entry& entry, const TimedSeries& series) const {
-    entry.row.stop = to_text(series.stop);
-    int64_t number = 0;
-    for (const TimedSample& sample : series.samples) {
-      entry.samples.push_back({.point = job_.point,
-                               .variant = entry.row.variant,
-                               .round = sample.round,
-                               .sample = number++,
-                               .time_s = sample.time_s,
-                               .clock_hz = sample.clock_hz});
-    }
-  }
-
-  /// The rounds are common to the variants, and so is what disturbed them.
-  static void record_host(const std::vector<Entry*>& timed, const HostLoad& before) {
-    const HostLoad after = read_host_load();
-    for (Entry* entry : timed) {
-      entry->row.steal_fraction = steal_fraction(before, after);
-      entry->row.cpu_pressure = cpu_pressure(before, after);
-    }
-  }
-
   /// A run after thousands of timed ones: nothing may have gone stale or been skipped.
-  void verify(Entry& entry) {
+  void verify(PointEntry& entry) {
     board_.announce(entry.index, Step::verify);
     entry.binding->poison_outputs();
     entry.call(*entry.binding);
@@ -331,7 +311,7 @@ class PointRun {
   const std::function<void(const Outcome&)>& emit_;
   Problem problem_;
   ThreadState thread_state_;
-  std::vector<Entry> entries_;
+  std::vector<PointEntry> entries_;
   Inputs<float> inputs_;
   Truth truth_;
   std::map<double, Truth> rounded_truths_;  ///< by operand rounding, of the few variants that declare one

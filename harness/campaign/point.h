@@ -8,7 +8,11 @@
 
 namespace attn {
 
-/// Emits one outcome per variant of the job. An exception of a variant becomes its row; others leave.
+/// The GPU answers nothing more in this process; the variant that did it has its row.
+struct DeviceLost {};
+
+/// Emits one outcome per variant of the job. An exception of a variant becomes its row; others leave, and so
+/// does DeviceLost.
 void run_point(const Job& job, Board& board, const std::function<void(const Outcome&)>& emit);
 
 }  // namespace attn

@@ -26,18 +26,23 @@ std::optional<double> mean_of(const std::vector<Outcome>& outcomes, Number Resul
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
-ByProcess times_of(const std::vector<Outcome>& processes) {
+ByProcess times_of(const std::vector<Outcome>& processes, bool hot) {
   ByProcess times;
   for (const Outcome& outcome : processes) {
     auto& process = times.emplace_back();
-    for (const SampleRow& sample : outcome.samples) process.push_back(sample.time_s);
+    for (const SampleRow& sample : outcome.samples) {
+      if (sample.hot() == hot) process.push_back(sample.time_s);
+    }
   }
   return times;
 }
 
+/// Those of time_s.
 std::vector<TimedSample> timed_samples(const Outcome& outcome) {
   std::vector<TimedSample> samples;
-  for (const SampleRow& row : outcome.samples) samples.push_back({row.round, row.time_s, row.clock_hz});
+  for (const SampleRow& row : outcome.samples) {
+    if (!row.hot()) samples.push_back({row.round, row.time_s, row.clock_hz, row.throttled});
+  }
   return samples;
 }
 
@@ -60,20 +65,47 @@ std::string stop_of(const std::vector<Outcome>& processes, const ByProcess& time
   return stopped_by(Stop::budget) ? to_text(Stop::budget) : "processes";
 }
 
-void join_samples(Outcome& pooled, const std::vector<Outcome>& processes, const ByProcess& times) {
+/// Outliers are those among samples of the same process and state of the cache.
+void mark_outliers(std::vector<SampleRow>& samples, bool hot) {
+  std::vector<double> times;
+  for (const SampleRow& sample : samples) {
+    if (sample.hot() == hot) times.push_back(sample.time_s);
+  }
+  const std::vector<bool> marks = find_outliers(times);
+  size_t next = 0;
+  for (SampleRow& sample : samples) {
+    if (sample.hot() == hot) sample.outlier = marks[next++] ? "yes" : "no";
+  }
+}
+
+void join_samples(Outcome& pooled, const std::vector<Outcome>& processes) {
   pooled.samples.clear();
-  int64_t outliers = 0;
   for (size_t process = 0; process < processes.size(); ++process) {
-    const std::vector<bool> marks = find_outliers(times[process]);
-    for (size_t k = 0; k < marks.size(); ++k) {
-      SampleRow sample = processes[process].samples[k];
+    std::vector<SampleRow> samples = processes[process].samples;
+    for (const bool hot : {false, true}) mark_outliers(samples, hot);
+    for (SampleRow& sample : samples) {
       sample.process = static_cast<int64_t>(process);
-      sample.outlier = marks[k] ? "yes" : "no";
-      outliers += marks[k];
       pooled.samples.push_back(std::move(sample));
     }
   }
+}
+
+/// What the samples of time_s say besides the time.
+void record_samples(Outcome& pooled) {
+  double clock_sum = 0;
+  int64_t clocks = 0, outliers = 0, told = 0, throttled = 0;
+  for (const SampleRow& sample : pooled.samples) {
+    if (sample.hot()) continue;
+    outliers += sample.outlier == "yes";
+    told += !sample.throttled.empty();
+    throttled += !sample.throttled.empty() && sample.throttled != "no";
+    if (!sample.clock_hz) continue;
+    clock_sum += *sample.clock_hz;
+    ++clocks;
+  }
   pooled.row.outliers = outliers;
+  if (told > 0) pooled.row.samples_throttled = throttled;
+  if (clocks > 0) pooled.row.clock_hz_mean = clock_sum / static_cast<double>(clocks);
 }
 
 void record_times(ResultRow& row, const ByProcess& times) {
@@ -101,26 +133,30 @@ void record_ratio(ResultRow& row, const ByProcess& ratios) {
   }
 }
 
-/// The roofs are the CPU's.
+void record_hot_times(ResultRow& row, const ByProcess& times) {
+  const std::vector<double> all = join(times);
+  if (all.empty()) return;
+  row.time_hot_s_median = median(all);
+  row.samples_hot = static_cast<int64_t>(all.size());
+  if (const Interval interval = interval_over_processes(times); interval.known()) {
+    row.time_hot_s_ci_low = interval.low;
+    row.time_hot_s_ci_high = interval.high;
+  }
+}
+
+RoofLimits roofs_of(const Job& job, const ResultRow& row) {
+  if (row.device == "cpu") return job.roofs;
+  const auto found = job.gpu_roofs.find(row.variant);
+  return found == job.gpu_roofs.end() ? RoofLimits{} : found->second;
+}
+
 void record_roof(ResultRow& row, const RoofLimits& roofs) {
   row.flops_per_s = *row.flops_useful / *row.time_s_median;
-  if (row.device != "cpu") return;
   const double exps = useful_exps(Problem::parse(row.problem));
   const auto limit = limit_of({*row.flops_useful, exps, *row.bytes_min, *row.bytes_min}, roofs);
   if (!limit) return;
   row.roof_fraction = limit->time_s / *row.time_s_median;
   row.bound = to_text(limit->bound);
-}
-
-void record_clock(Outcome& pooled) {
-  double sum = 0;
-  int64_t count = 0;
-  for (const SampleRow& sample : pooled.samples) {
-    if (!sample.clock_hz) continue;
-    sum += *sample.clock_hz;
-    ++count;
-  }
-  if (count > 0) pooled.row.clock_hz_mean = sum / static_cast<double>(count);
 }
 
 }  // namespace
@@ -135,18 +171,19 @@ Outcome pool(const Job& job, const std::vector<Outcome>& processes, const std::v
     keep_larger(row.error_bound, outcome.row.error_bound);
     keep_larger(row.memory_workspace_peak_bytes, outcome.row.memory_workspace_peak_bytes);
     keep_larger(row.memory_process_peak_bytes, outcome.row.memory_process_peak_bytes);
-    *row.rounds += outcome.samples.back().round + 1;
+    *row.rounds += timed_samples(outcome).back().round + 1;
   }
   row.steal_fraction = mean_of(processes, &ResultRow::steal_fraction);
   row.cpu_pressure = mean_of(processes, &ResultRow::cpu_pressure);
-  const ByProcess times = times_of(processes), ratios = ratios_of(processes, baseline);
+  const ByProcess times = times_of(processes, false), ratios = ratios_of(processes, baseline);
   const bool is_baseline = row.variant == job.baseline;
   row.stop = stop_of(processes, times, is_baseline ? ByProcess{} : ratios, job.target);
   record_times(row, times);
+  record_hot_times(row, times_of(processes, true));
   record_ratio(row, ratios);
-  record_roof(row, job.roofs);
-  join_samples(pooled, processes, times);
-  record_clock(pooled);
+  record_roof(row, roofs_of(job, row));
+  join_samples(pooled, processes);
+  record_samples(pooled);
   return pooled;
 }
 

@@ -8,8 +8,8 @@
 namespace attn {
 
 /// Of a variant that was ok in every process. Samples are joined, with their process and whether they are
-/// outliers; times, intervals and rates are those of all samples, errors and memory the largest, the host's
-/// load the mean. `stop` says what the sampling came to:
+/// outliers; times, intervals and rates are those of all samples (hot ones have columns of their own), errors
+/// and memory the largest, the host's load the mean. `stop` says what the sampling came to:
 ///
 ///   ratio      the ratio to the baseline is known within job.target
 ///   median     the variant's own median is, and there was no baseline, or its budget was spent

@@ -48,7 +48,7 @@ struct Probe {
 };
 
 double roof_or_zero(const Variant& variant, const Problem& problem, int threads, const Rates& rates) {
-  return seconds_at_roof(variant, problem, threads, rates.roofs().limits(threads)).value_or(0);
+  return seconds_at_roof(variant, problem, threads, rates.roofs()).value_or(0);
 }
 
 /// Halves the lengths until a call is short; false where the mask does not allow that.
@@ -109,6 +109,7 @@ size_t probe_plan(const Plan& plan, const CampaignOptions& options, Rates& rates
            .threads = probe.threads,
            .fill = options.fill,
            .seed = options.seed,
+           .process = 1,  // checked as briefly as a later process: the campaign itself checks in full
            .budget_s = std::min(options.budget_s, kBudget_s),
            .memory_limit_bytes = options.memory_limit_bytes};
     job.variants.push_back(probe.variant->info().name);

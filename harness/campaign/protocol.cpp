@@ -31,6 +31,8 @@ RoofLimits parse_roofs(const nlohmann::json& json) {
 }  // namespace
 
 std::string Job::to_text() const {
+  nlohmann::json of_gpu = nlohmann::json::object();
+  for (const auto& [variant, limits] : gpu_roofs) of_gpu[variant] = to_json(limits);
   return nlohmann::json({{"campaign", campaign},
                          {"point", point},
                          {"problem", problem},
@@ -45,6 +47,7 @@ std::string Job::to_text() const {
                          {"target", target},
                          {"memory_limit_bytes", memory_limit_bytes},
                          {"roofs", to_json(roofs)},
+                         {"gpu_roofs", of_gpu},
                          {"time_s_predicted", time_s_predicted}})
       .dump();
 }
@@ -66,6 +69,9 @@ Job Job::parse(const std::string& text) {
   json.at("target").get_to(job.target);
   json.at("memory_limit_bytes").get_to(job.memory_limit_bytes);
   job.roofs = parse_roofs(json.at("roofs"));
+  for (const auto& [variant, limits] : json.at("gpu_roofs").items()) {
+    job.gpu_roofs[variant] = parse_roofs(limits);
+  }
   json.at("time_s_predicted").get_to(job.time_s_predicted);
   return job;
 }
@@ -80,7 +86,7 @@ std::string Outcome::to_line() const {
   nlohmann::json list = nlohmann::json::array();
   for (const SampleRow& sample : samples) {
     const nlohmann::json clock = sample.clock_hz ? nlohmann::json(*sample.clock_hz) : nlohmann::json(nullptr);
-    list.push_back({sample.round, sample.sample, sample.time_s, clock});
+    list.push_back({sample.round, sample.sample, sample.time_s, clock, sample.cache, sample.throttled});
   }
   // Reasons may quote anything a variant threw: invalid UTF-8 is replaced, not fatal.
   const nlohmann::json json = {{"row", to_csv(row)}, {"samples", list}, {"variant_s", variant_s}};
@@ -102,6 +108,8 @@ Outcome Outcome::parse(std::string_view line) {
     entry.at(1).get_to(sample.sample);
     entry.at(2).get_to(sample.time_s);
     if (!entry.at(3).is_null()) sample.clock_hz = entry.at(3).get<double>();
+    entry.at(4).get_to(sample.cache);
+    entry.at(5).get_to(sample.throttled);
   }
   return outcome;
 }

@@ -21,6 +21,8 @@ inline constexpr int kOutcomeDescriptor = 3;
 inline constexpr int kBoardDescriptor = 4;
 /// Exit code of a worker that ran out of memory outside of any variant.
 inline constexpr int kExitOutOfMemory = 3;
+/// Exit code of a worker whose GPU no longer answers; the variant that lost it has its row.
+inline constexpr int kExitDeviceLost = 4;
 
 struct Job {
   std::string campaign, point, problem;
@@ -35,6 +37,7 @@ struct Job {
   double target = 0.02;  ///< half-width, relative, of the interval over all processes that ends the sampling
   size_t memory_limit_bytes = 0;
   RoofLimits roofs;                                ///< of `threads`
+  std::map<std::string, RoofLimits> gpu_roofs;     ///< by GPU variant
   std::map<std::string, double> time_s_predicted;  ///< of one call, by variant; where it is known
 
   std::string to_text() const;

@@ -35,7 +35,8 @@ int64_t system_oom_kills() {
 struct Failure {
   Status status;
   std::string reason;
-  bool retry = false;  ///< not the variant's doing
+  bool retry = false;        ///< not the variant's doing
+  bool device_lost = false;  ///< by a variant that has its row
 };
 
 class Attempt {
@@ -86,7 +87,8 @@ class Attempt {
         return Failure{Status::out_of_memory, fmt::format("no memory left during {}", where)};
       }
       return Failure{Status::crashed,
-                     fmt::format("exited with status {} during {}", WEXITSTATUS(status), where)};
+                     fmt::format("exited with status {} during {}", WEXITSTATUS(status), where), false,
+                     WEXITSTATUS(status) == kExitDeviceLost};
     }
     const int signal = WTERMSIG(status);
     if (signal != SIGKILL) {
@@ -152,9 +154,13 @@ void supervise(const Job& job, double timeout_s, const std::function<void(const 
       for (const std::string& variant : std::vector(remaining.variants)) {
         finish(failed_outcome(job, variant, *failure));
       }
-    } else {
-      finish(failed_outcome(job, job_now.variants.at(static_cast<size_t>(at_work)), *failure));
+      continue;
     }
+    const std::string& name = job_now.variants.at(static_cast<size_t>(at_work));
+    const bool has_row =
+        std::find(remaining.variants.begin(), remaining.variants.end(), name) == remaining.variants.end();
+    if (failure->device_lost && has_row) continue;  // a new process has the device again
+    finish(failed_outcome(job, name, *failure));
   }
 }
 

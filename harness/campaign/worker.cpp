@@ -40,6 +40,8 @@ int run_worker() {
     run_point(job, board, [](const Outcome& outcome) { write_line(outcome.to_line()); });
   } catch (const std::bad_alloc&) {
     return kExitOutOfMemory;
+  } catch (const DeviceLost&) {
+    return kExitDeviceLost;
   }
   return 0;
 }

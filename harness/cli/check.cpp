@@ -15,7 +15,7 @@ namespace {
 
 struct CheckArguments {
   std::string variants = ".";
-  std::string problem, fill, format = "table";
+  std::string problem, fill, dtype, format = "table";
   uint64_t seed = 1;
   int threads = 2;
   bool quick = false;
@@ -33,6 +33,11 @@ CheckPlan plan_from(const CheckArguments& arguments, BlockFiles& files) {
   } else {
     plan.cases = {{Problem::parse(arguments.problem)},
                   {Problem::parse(arguments.problem), Layout::head_major}};
+  }
+  if (!arguments.dtype.empty()) {
+    for (Case& checked : plan.cases) {
+      if (checked.problem.scope == Scope::core) checked.problem.dtype = parse_dtype(arguments.dtype);
+    }
   }
   plan.fills = arguments.fill.empty() ? check_fills(size) : std::vector{parse_fill(arguments.fill)};
   return plan;
@@ -120,6 +125,12 @@ void add_check(CLI::App& app, int& exit_code) {
   command->add_option(
       "--fill", arguments->fill,
       "Inputs: normal, uniform, flat, peaked, integers, ones, overflow or late_max. Default: all.");
+  command
+      ->add_option(
+          "--dtype", arguments->dtype,
+          "Store the tensors of every problem like this: f32, bf16 or f16. Default: f32, and some problems "
+          "in each of the others.")
+      ->check(CLI::IsMember({"f32", "bf16", "f16"}));
   command->add_option("--seed", arguments->seed, "Seed of the inputs.")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <vector>
 
 #include "harness/analysis/analysis.h"
@@ -26,6 +27,7 @@ int finish(const std::string& folder, bool wants_report) {
       "\nrows:    {0}/results.csv\nsamples: {0}/samples.csv\nfits:    {0}/fits.csv, {0}/slopes.csv, "
       "{0}/crossovers.csv, {0}/frontier.csv\n",
       folder);
+  if (std::filesystem::exists(folder + "/terms.csv")) fmt::print("terms:   {}/terms.csv\n", folder);
   fmt::print("machine: {}/environment.json\n", folder);
   if (wants_report && exit_code == 0) fmt::print("figures: {}/figures\n", folder);
   fmt::print("report:  {}\n", report);

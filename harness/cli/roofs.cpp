@@ -7,6 +7,7 @@
 
 #include "harness/cli/command.h"
 #include "harness/measure/roofs.h"
+#include "harness/run/device.h"
 
 namespace attn {
 namespace {
@@ -45,17 +46,38 @@ void print_table(const Roofs& roofs) {
   }
 }
 
+void print_gpu_line(const std::string& name, double value, const std::string& unit) {
+  fmt::print("{:<28} {:>10}  {}\n", name, value > 0 ? fmt::format("{:.4g}", value) : "-", unit);
+}
+
+void print_gpu_table(const GpuRoofs& roofs) {
+  fmt::print("\nGPU: {}\n", gpu_facts().description);
+  print_gpu_line("bf16 product", roofs.gemm_bf16_flops_per_s * 1e-12, "TFLOP/s");
+  print_gpu_line("f16 product", roofs.gemm_f16_flops_per_s * 1e-12, "TFLOP/s");
+  print_gpu_line("tf32 product", roofs.gemm_tf32_flops_per_s * 1e-12, "TFLOP/s");
+  print_gpu_line("float32 product", roofs.gemm_f32_flops_per_s * 1e-12, "TFLOP/s");
+  print_gpu_line("multiply-adds, float32", roofs.fma_f32_flops_per_s * 1e-12, "TFLOP/s");
+  print_gpu_line("exponentials, ex2.approx", roofs.ex2_approx_per_s * 1e-12, "10^12/s");
+  print_gpu_line("exponentials, exp2f", roofs.exp2f_per_s * 1e-12, "10^12/s");
+  print_gpu_line("read", roofs.read_bytes_per_s * 1e-9, "GB/s");
+  print_gpu_line("copy (read + written)", roofs.copy_bytes_per_s * 1e-9, "GB/s");
+  print_gpu_line("an empty kernel", roofs.launch_s * 1e6, "us");
+}
+
 void run_roofs(const RoofsArguments& arguments) {
-  const Roofs roofs = measure_roofs(arguments.threads);
+  const Roofs roofs = measure_roofs(arguments.threads, true);
   if (arguments.format == "json") return fmt::print("{}\n", to_json(roofs).dump(2));
   print_table(roofs);
+  if (roofs.gpu) print_gpu_table(*roofs.gpu);
 }
 
 void add_roofs(CLI::App& app, int&) {
   CLI::App* command = app.add_subcommand(
       "roofs",
       "Measures the roofs that results are held against: rates of float32 multiply-adds and of the kernels' "
-      "exponential, the BLAS's products, read and copy bandwidth of each cache level and of memory.");
+      "exponential, the BLAS's products, read and copy bandwidth of each cache level and of memory; and "
+      "those of the "
+      "GPU, where there is one.");
   auto arguments = std::make_shared<RoofsArguments>();
   command->add_option("--format", arguments->format, "How to print: text or json. Default: text.")
       ->type_name("FORMAT")

@@ -34,8 +34,9 @@ std::optional<double> seconds_at(const RoofLimits& roofs, const Variant& variant
 /// What an efficiency refers to.
 std::optional<double> scale_s(const Variant& variant, const Problem& problem, int threads,
                               const Roofs& roofs) {
-  const bool on_cpu = variant.info().device == Device::cpu;
-  return seconds_at(on_cpu ? roofs.limits(threads) : kNominalGpu, variant, problem, threads);
+  const bool nominal = variant.info().device == Device::cuda && !roofs.gpu;
+  return seconds_at(nominal ? kNominalGpu : roofs.limits(variant, problem, threads), variant, problem,
+                    threads);
 }
 
 /// A star for every number.
@@ -55,9 +56,8 @@ double difference(const std::string& kind, const std::string& text, const std::s
 }  // namespace
 
 std::optional<double> seconds_at_roof(const Variant& variant, const Problem& problem, int threads,
-                                      const RoofLimits& roofs) {
-  if (variant.info().device != Device::cpu) return std::nullopt;
-  return seconds_at(roofs, variant, problem, threads);
+                                      const Roofs& roofs) {
+  return seconds_at(roofs.limits(variant, problem, threads), variant, problem, threads);
 }
 
 Rates::Place::Place(const Problem& p, int thread_count)
@@ -94,7 +94,10 @@ void Rates::learn(const ResultRow& row, const Roofs& roofs) {
     const Problem problem = Problem::parse(row.problem);
     const int threads = static_cast<int>(row.threads);
     if (!variant->supports(problem.with(Scope::core))) return;
-    const auto scale = scale_s(*variant, problem, threads, roofs);
+    // What is learned and what is forecast must refer to the same kind of roof, measured or nominal.
+    const bool comparable =
+        variant->info().device == Device::cpu || roofs.gpu.has_value() == roofs_.gpu.has_value();
+    const auto scale = scale_s(*variant, problem, threads, comparable ? roofs : roofs_);
     if (scale) observations_[row.variant].push_back({{problem, threads}, *scale / *row.time_s_median});
   } catch (const UsageError&) {  // a mask whose file is gone
   }
@@ -115,7 +118,7 @@ TimeForecast Rates::predict(const Variant& variant, const Problem& problem, int 
     }
     return {*scale / nearest->efficiency, true};
   }
-  return {seconds_at_roof(variant, problem, threads, roofs_.limits(threads)), false};
+  return {seconds_at_roof(variant, problem, threads, roofs_), false};
 }
 
 bool Rates::knows(const Variant& variant, const Problem& problem, int threads) const {

@@ -19,12 +19,12 @@
 namespace attn {
 
 /// Least seconds of one call at the roofs: declared FLOPs, exponentials or bytes, whichever takes longest,
-/// with operands and workspace held. Nothing for a GPU: the roofs are the CPU's.
+/// with operands and workspace held. Nothing where the roofs of the variant's device are not known.
 std::optional<double> seconds_at_roof(const Variant& variant, const Problem& problem, int threads,
-                                      const RoofLimits& roofs);
+                                      const Roofs& roofs);
 
 struct TimeForecast {
-  std::optional<double> time_s;  ///< of one call; nothing for a GPU variant that was never measured
+  std::optional<double> time_s;  ///< of one call; nothing where neither a row nor the roof is known
   bool measured = false;         ///< from a measured row; otherwise the roof itself
 };
 

@@ -14,6 +14,7 @@
 #include "attn_commit.h"
 #include "harness/measure/clock.h"
 #include "harness/measure/memory.h"
+#include "harness/measure/nvml.h"
 #include "harness/measure/topology.h"
 #include "harness/registry.h"
 #include "harness/run/blas.h"
@@ -76,7 +77,13 @@ json describe_cpu() {
 
 json describe_gpu() {
   if (!device_missing(Device::cuda).empty()) return nullptr;
-  return {{"name", device_api(Device::cuda).description()}};
+  const DeviceFacts facts = gpu_facts();
+  return {{"name", facts.description},
+          {"multiprocessors", facts.multiprocessors},
+          {"memory_bytes", facts.memory_bytes},
+          {"cache_bytes", facts.cache_bytes},
+          {"nvml", gpu_monitor().configuration()},
+          {"nvml_missing", text_or_null(gpu_monitor().missing())}};
 }
 
 std::string system_name() {
@@ -136,6 +143,8 @@ json describe_environment() {
           {"build", describe_build()},
           {"libraries", describe_libraries()}};
 }
+
+json gpu_state() { return device_missing(Device::cuda).empty() ? gpu_monitor().state() : json(); }
 
 std::string build_commit() { return std::string(build::kCommit) + (build::kDirty ? "+changes" : ""); }
 

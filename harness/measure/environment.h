@@ -11,6 +11,8 @@ int available_threads();
 
 /// Machine, compiler, libraries, commit; what cannot be read is null.
 nlohmann::json describe_environment();
+/// Clock, power and temperature of the GPU now; null without one, or without NVML.
+nlohmann::json gpu_state();
 /// Commit of the source the program was built from, "+changes" behind it where the tree differed.
 std::string build_commit();
 /// As the kernel names it.

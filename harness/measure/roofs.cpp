@@ -1,5 +1,6 @@
 #include "harness/measure/roofs.h"
 
+#include <fmt/format.h>
 #include <omp.h>
 
 #include <algorithm>
@@ -15,30 +16,21 @@
 #include "harness/measure/memory.h"
 #include "harness/measure/roof_kernels.h"
 #include "harness/measure/roof_levels.h"
+#include "harness/measure/roof_trials.h"
 #include "harness/run/blas.h"
 #include "harness/run/device.h"
 
 namespace attn {
 namespace {
 
-constexpr double kTrial_s = 8e-3;  // long against the clock and a barrier, short against interruptions
-constexpr int kRounds = 10, kFewestTrials = 3;
-constexpr double kLongest_s = 0.1;  // where one pass takes longer than a trial
-
 double now_s() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-struct Trial {
-  double amount;      ///< of all threads
-  double seconds;     ///< from the first thread's start to the last one's end
-  double shortest_s;  ///< a thread's own time
-};
-
 /// Does something `repeats` times on one thread; returns how much it did.
 using Work = std::function<double(size_t thread, int64_t repeats, float* sink)>;
 
-Trial run_trial(int threads, int64_t repeats, const Work& work) {
+RoofTrial run_trial(int threads, int64_t repeats, const Work& work) {
   constexpr size_t kApart = 64;  // floats: sinks share no cache line
   std::vector<float> sinks(static_cast<size_t>(threads) * kApart);
   double amount = 0, first_start = 1e300, last_end = 0, shortest_s = 1e300;
@@ -57,15 +49,12 @@ Trial run_trial(int threads, int64_t repeats, const Work& work) {
   return {amount, last_end - first_start, shortest_s};
 }
 
-/// One trial of so many repeats.
-using Attempt = std::function<Trial(int64_t repeats)>;
-
-Attempt on_threads(int threads, Work work) {
+RoofAttempt on_threads(int threads, Work work) {
   return [threads, work = std::move(work)](int64_t repeats) { return run_trial(threads, repeats, work); };
 }
 
 /// Products of the BLAS, which deals them out itself, in memory like that of a campaign's operands.
-Attempt products(int threads) {
+RoofAttempt products(int threads) {
   constexpr int64_t kSize = 1024;
   const auto matrices =
       std::make_shared<DeviceBuffer>(device_api(Device::cpu), 3 * kSize * kSize * sizeof(float));
@@ -78,39 +67,9 @@ Attempt products(int threads) {
     const double start = now_s();
     for (int64_t k = 0; k < repeats; ++k) product();
     const double seconds = now_s() - start;
-    return Trial{2.0 * kSize * kSize * kSize * static_cast<double>(repeats), seconds, seconds};
+    return RoofTrial{2.0 * kSize * kSize * kSize * static_cast<double>(repeats), seconds, seconds};
   };
 }
-
-/// The largest amount per second of several trials.
-class Roof {
- public:
-  explicit Roof(Attempt attempt) : attempt_(std::move(attempt)) {}
-
-  void try_once() {
-    for (;;) {
-      const Trial trial = attempt_(repeats_);
-      // Judged by one thread's own time: where others use the machine, waiting would pass for work.
-      if (trial.shortest_s >= kTrial_s / 2) return record(trial);
-      const double growth = std::clamp(kTrial_s / std::max(trial.shortest_s, 1e-9), 2.0, 1000.0);
-      repeats_ = static_cast<int64_t>(static_cast<double>(repeats_) * growth);
-    }
-  }
-  bool settled() const { return trials_ >= kFewestTrials && spent_s_ >= kLongest_s; }
-  double best() const { return best_; }
-
- private:
-  void record(const Trial& trial) {
-    best_ = std::max(best_, trial.amount / trial.seconds);
-    spent_s_ += trial.seconds;
-    ++trials_;
-  }
-
-  Attempt attempt_;
-  int64_t repeats_ = 1;
-  int trials_ = 0;
-  double spent_s_ = 0, best_ = 0;
-};
 
 /// Memory with a part for each thread, touched by that thread; from where operands come, so on huge pages
 /// too.
@@ -169,11 +128,7 @@ ThreadRoofs measure_with(int threads, const std::vector<RoofLevel>& levels) {
   if (sgemm) all.push_back(&*sgemm);
   for (Roof& roof : reads) all.push_back(&roof);
   for (Roof& roof : copies) all.push_back(&roof);
-  for (int round = 0; round < kRounds; ++round) {
-    for (Roof* roof : all) {
-      if (!roof->settled()) roof->try_once();
-    }
-  }
+  try_in_turns(all);
   ThreadRoofs roofs{fma.best(), exp.best(), sgemm ? sgemm->best() : 0, {}};
   for (size_t k = 0; k < levels.size(); ++k) {
     roofs.levels.push_back(
@@ -182,9 +137,21 @@ ThreadRoofs measure_with(int threads, const std::vector<RoofLevel>& levels) {
   return roofs;
 }
 
+/// The GPU is given back: this process measures nothing else on it.
+std::optional<GpuRoofs> measure_gpu() {
+  std::optional<GpuRoofs> roofs;
+  try {
+    roofs = measure_gpu_roofs(device_api(Device::cuda));
+  } catch (const std::exception& error) {  // taken by another process, say: its rows then have no roof
+    fmt::print(stderr, "the GPU's roofs are not measured: {}\n", error.what());
+  }
+  release_gpu();
+  return roofs;
+}
+
 }  // namespace
 
-Roofs measure_roofs(const std::vector<int>& threads) {
+Roofs measure_roofs(const std::vector<int>& threads, bool gpu) {
   std::set<int> counts(threads.begin(), threads.end());
   counts.insert({1, available_threads()});
   const std::vector<Cache> caches = topology().caches;
@@ -194,6 +161,7 @@ Roofs measure_roofs(const std::vector<int>& threads) {
     roofs.by_threads[count] =
         measure_with(count, roof_levels(caches, machine_memory_bytes(), available_memory_bytes(), count));
   }
+  if (gpu && device_missing(Device::cuda).empty()) roofs.gpu = measure_gpu();
   return roofs;
 }
 

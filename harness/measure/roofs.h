@@ -9,9 +9,11 @@
 
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "harness/measure/gpu_roofs.h"
 #include "harness/measure/roof_limits.h"
 
 namespace attn {
@@ -33,13 +35,17 @@ struct ThreadRoofs {
 struct Roofs {
   std::string target;  ///< Highway's instruction set
   std::map<int, ThreadRoofs> by_threads;
+  std::optional<GpuRoofs> gpu;
 
   /// Zeros where that number of threads was not measured.
   RoofLimits limits(int threads) const;
+  /// Of the variant's device and arithmetic.
+  RoofLimits limits(const Variant& variant, const Problem& problem, int threads) const;
 };
 
-/// For 1 thread, all threads, and the numbers given; about a second for each.
-Roofs measure_roofs(const std::vector<int>& threads);
+/// For 1 thread, all threads, and the numbers given; about a second for each. `gpu`: also of the GPU, where
+/// there is one; this process must not be using it.
+Roofs measure_roofs(const std::vector<int>& threads, bool gpu);
 
 /// As environment.json holds them (roofs_json.cpp, for those who only read them).
 nlohmann::json to_json(const Roofs& roofs);

@@ -18,6 +18,73 @@ double known_or_zero(const nlohmann::json& entry, const char* key) {
 
 }  // namespace
 
+Arithmetic arithmetic_of(const Info& info, Dtype dtype) {
+  if (dtype == Dtype::bf16) return Arithmetic::bf16;
+  if (dtype == Dtype::f16) return Arithmetic::f16;
+  const auto says = [&](const char* word) {
+    return info.name.find(word) != std::string::npos ||
+           std::find(info.tags.begin(), info.tags.end(), word) != info.tags.end();
+  };
+  return says("tf32x3") ? Arithmetic::tf32x3 : says("tf32") ? Arithmetic::tf32 : Arithmetic::f32;
+}
+
+RoofLimits GpuRoofs::limits(Arithmetic arithmetic) const {
+  const double f32 = std::max(fma_f32_flops_per_s, gemm_f32_flops_per_s);
+  double flops = 0;
+  switch (arithmetic) {
+    case Arithmetic::f32:
+      flops = f32;
+      break;
+    case Arithmetic::tf32:
+      flops = gemm_tf32_flops_per_s;
+      break;
+    case Arithmetic::tf32x3:
+      flops = gemm_tf32_flops_per_s > 0 ? std::max(f32, gemm_tf32_flops_per_s / 3) : 0;
+      break;
+    case Arithmetic::bf16:
+      flops = gemm_bf16_flops_per_s;
+      break;
+    case Arithmetic::f16:
+      flops = gemm_f16_flops_per_s;
+      break;
+  }
+  return {flops,
+          std::max(ex2_approx_per_s, exp2f_per_s),
+          {{memory_bytes, std::max(read_bytes_per_s, copy_bytes_per_s)}}};
+}
+
+namespace {
+
+struct NamedRoof {
+  const char* name;
+  double GpuRoofs::*member;
+};
+constexpr NamedRoof kGpuRoofs[] = {{"fma_f32_flops_per_s", &GpuRoofs::fma_f32_flops_per_s},
+                                   {"gemm_f32_flops_per_s", &GpuRoofs::gemm_f32_flops_per_s},
+                                   {"gemm_tf32_flops_per_s", &GpuRoofs::gemm_tf32_flops_per_s},
+                                   {"gemm_bf16_flops_per_s", &GpuRoofs::gemm_bf16_flops_per_s},
+                                   {"gemm_f16_flops_per_s", &GpuRoofs::gemm_f16_flops_per_s},
+                                   {"read_bytes_per_s", &GpuRoofs::read_bytes_per_s},
+                                   {"copy_bytes_per_s", &GpuRoofs::copy_bytes_per_s},
+                                   {"ex2_approx_per_s", &GpuRoofs::ex2_approx_per_s},
+                                   {"exp2f_per_s", &GpuRoofs::exp2f_per_s},
+                                   {"launch_s", &GpuRoofs::launch_s},
+                                   {"memory_bytes", &GpuRoofs::memory_bytes}};
+
+}  // namespace
+
+nlohmann::json to_json(const GpuRoofs& roofs) {
+  nlohmann::json json;
+  for (const NamedRoof& roof : kGpuRoofs) json[roof.name] = known_or_null(roofs.*roof.member);
+  return json;
+}
+
+GpuRoofs gpu_roofs_from_json(const nlohmann::json& json) {
+  GpuRoofs roofs;
+  for (const NamedRoof& roof : kGpuRoofs) roofs.*roof.member = known_or_zero(json, roof.name);
+  return roofs;
+}
+
 RoofLimits Roofs::limits(int threads) const {
   const auto found = by_threads.find(threads);
   if (found == by_threads.end()) return {};
@@ -26,6 +93,12 @@ RoofLimits Roofs::limits(int threads) const {
     limits.levels.push_back({level.bytes, level.read_bytes_per_s});
   }
   return limits;
+}
+
+RoofLimits Roofs::limits(const Variant& variant, const Problem& problem, int threads) const {
+  const Info& info = variant.info();
+  if (info.device == Device::cpu) return limits(threads);
+  return gpu ? gpu->limits(arithmetic_of(info, problem.dtype)) : RoofLimits{};
 }
 
 nlohmann::json to_json(const Roofs& roofs) {
@@ -45,7 +118,9 @@ nlohmann::json to_json(const Roofs& roofs) {
                           {"read_bytes_per_s", read},
                           {"copy_bytes_per_s", copy}});
   }
-  return {{"target", roofs.target}, {"by_threads", by_threads}};
+  return {{"target", roofs.target},
+          {"by_threads", by_threads},
+          {"gpu", roofs.gpu ? to_json(*roofs.gpu) : nlohmann::json()}};
 }
 
 Roofs roofs_from_json(const nlohmann::json& json) {
@@ -64,6 +139,7 @@ Roofs roofs_from_json(const nlohmann::json& json) {
     std::sort(measured.levels.begin(), measured.levels.end(),
               [](const LevelRoof& a, const LevelRoof& b) { return a.bytes < b.bytes; });
   }
+  if (json.contains("gpu") && json["gpu"].is_object()) roofs.gpu = gpu_roofs_from_json(json["gpu"]);
   return roofs;
 }
 

@@ -38,8 +38,9 @@ class Case {
       // The shorter of two: an interruption must not pass for a long call.
       const double seconds = std::min(timed(calls), timed(calls));
       series_.calls_per_sample = calls;
-      if (seconds >= shortest_sample_s()) return;
-      const double growth = 1.2 * shortest_sample_s() / std::max(seconds, clock_resolution_s());
+      const double shortest_s = shortest_sample_s(source_.clock_step_s);
+      if (seconds >= shortest_s) return;
+      const double growth = 1.2 * shortest_s / std::max(seconds, source_.clock_step_s);
       calls = static_cast<int64_t>(static_cast<double>(calls) * std::clamp(growth, 1.5, 100.0)) + 1;
     }
   }
@@ -97,7 +98,8 @@ class Case {
     try {
       warm_up();
       const double per_call = timed(series_.calls_per_sample) / static_cast<double>(series_.calls_per_sample);
-      series_.samples.push_back({round_, per_call, core_clock_hz()});
+      ClockReading clock = source_.clock();
+      series_.samples.push_back({round_, per_call, clock.hz, std::move(clock.throttled)});
       return per_call;
     } catch (...) {
       error_ = std::current_exception();
@@ -144,7 +146,7 @@ std::vector<double> TimedSeries::times_s() const {
   return times;
 }
 
-double shortest_sample_s() { return std::max(1000 * clock_resolution_s(), 200e-6); }
+double shortest_sample_s(double clock_step_s) { return std::max(1000 * clock_step_s, 200e-6); }
 
 std::vector<TimedSeries> time_rounds(const std::vector<TimedCase>& sources, const RoundOptions& options) {
   std::vector<Case> cases;

@@ -16,18 +16,24 @@
 #include <string>
 #include <vector>
 
+#include "harness/measure/clock.h"
+
 namespace attn {
 
 struct TimedCase {
   std::string name;
   /// Seconds for `calls` calls back to back, on the clock of the case's device.
   std::function<double(int64_t calls)> time_s;
+  double clock_step_s = clock_resolution_s();  ///< of that clock
+  /// Of the sample just taken; the core's where the case does not say.
+  std::function<ClockReading()> clock = [] { return ClockReading{core_clock_hz(), ""}; };
 };
 
 struct TimedSample {
   int64_t round = 0;
   double time_s = 0;  ///< of one call
   std::optional<double> clock_hz;
+  std::string throttled;  ///< as ClockReading
 };
 
 /// What ended the sampling of a case.
@@ -67,6 +73,6 @@ std::vector<double> ratios_by_round(const std::vector<TimedSample>& series,
                                     const std::vector<TimedSample>& baseline);
 
 /// Shortest sample: 1000 steps of the clock, and at least 200 microseconds.
-double shortest_sample_s();
+double shortest_sample_s(double clock_step_s = clock_resolution_s());
 
 }  // namespace attn

@@ -59,7 +59,7 @@ Truth solve_block(const Problem& p, const Inputs<double>& inputs, double operand
   project(inputs.x, inputs.wk, model, p.heads_kv * p.head_dim, threads, core.k, magnitudes.k);
   project(inputs.x, inputs.wv, model, p.heads_kv * p.value_dim, threads, core.v, magnitudes.v);
   const RoundedInputs rounded{Bound::projection(model), operand_rounding};
-  const Truth inner = solve_core(p.with(Scope::core), {core, &magnitudes}, rounded, sample, threads);
+  const Truth inner = solve_core<double>(p.with(Scope::core), {core, &magnitudes}, rounded, sample, threads);
   Truth truth = empty_truth(p, sample);
   project_output(p, *inner.tensor("o"), inputs.wo, *truth.tensor("o"));
   truth.tensor("lse")->value = inner.tensor("lse")->value;

@@ -15,9 +15,10 @@ void write(KnownTensor* tensor, int64_t row, const std::vector<double>& value,
   std::copy(bound.begin(), bound.end(), tensor->bound_of(row));
 }
 
+template <class Real>
 class CoreSolver {
  public:
-  CoreSolver(const Problem& problem, const CoreOperands& operands, const RoundedInputs& rounded,
+  CoreSolver(const Problem& problem, const CoreOperands<Real>& operands, const RoundedInputs& rounded,
              const Sample& sample, int threads)
       : p_(problem),
         operands_(operands),
@@ -117,7 +118,7 @@ class CoreSolver {
   }
 
   const Problem& p_;
-  const CoreOperands& operands_;
+  const CoreOperands<Real>& operands_;
   const Bound bound_;
   const Sample& sample_;
   const int threads_;
@@ -127,9 +128,15 @@ class CoreSolver {
 
 }  // namespace
 
-Truth solve_core(const Problem& problem, const CoreOperands& operands, const RoundedInputs& rounded,
+template <class Real>
+Truth solve_core(const Problem& problem, const CoreOperands<Real>& operands, const RoundedInputs& rounded,
                  const Sample& sample, int threads) {
   return CoreSolver(problem, operands, rounded, sample, threads).solve();
 }
+
+template Truth solve_core(const Problem&, const CoreOperands<float>&, const RoundedInputs&, const Sample&,
+                          int);
+template Truth solve_core(const Problem&, const CoreOperands<double>&, const RoundedInputs&, const Sample&,
+                          int);
 
 }  // namespace attn

@@ -8,8 +8,9 @@
 
 namespace attn {
 
-/// `problem` has scope = core.
-Truth solve_core(const Problem& problem, const CoreOperands& operands, const RoundedInputs& rounded,
+/// `problem` has scope = core; Real is float or double.
+template <class Real>
+Truth solve_core(const Problem& problem, const CoreOperands<Real>& operands, const RoundedInputs& rounded,
                  const Sample& sample, int threads);
 /// scope = block: projections around the core.
 Truth solve_block(const Problem& problem, const Inputs<double>& inputs, double operand_rounding,

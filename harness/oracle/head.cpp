@@ -7,7 +7,8 @@ namespace attn {
 namespace {
 
 /// Head `head` of a tensor [batch, seq, heads, width].
-std::vector<double> take_head(const std::vector<double>& tensor, int64_t b, int64_t seq, int64_t heads,
+template <class Real>
+std::vector<double> take_head(const std::vector<Real>& tensor, int64_t b, int64_t seq, int64_t heads,
                               int64_t head, int64_t width) {
   std::vector<double> rows(static_cast<size_t>(seq * width));
   for (int64_t i = 0; i < seq; ++i) {
@@ -17,10 +18,28 @@ std::vector<double> take_head(const std::vector<double>& tensor, int64_t b, int6
   return rows;
 }
 
-Rows take_table(const std::vector<double>& values, int64_t width, bool magnitudes) {
-  Rows rows{width, values, {}};
+template <class Real>
+Rows take_table(const std::vector<Real>& values, int64_t width, bool magnitudes) {
+  Rows rows{width, {values.begin(), values.end()}, {}};
   if (magnitudes) rows.write_magnitudes();
   return rows;
+}
+
+/// In two halves: their sums do not wait for one another.
+template <class Magnitude>
+Product sum_products(const double* x, const double* y, int64_t width, Magnitude magnitude) {
+  double low_value = 0, low_magnitude = 0, high_value = 0, high_magnitude = 0;
+  const int64_t half = width / 2;
+#pragma omp simd reduction(+ : low_value, low_magnitude, high_value, high_magnitude)
+  for (int64_t c = 0; c < half; ++c) {
+    low_value += x[c] * y[c];
+    low_magnitude += magnitude(c);
+    high_value += x[half + c] * y[half + c];
+    high_magnitude += magnitude(half + c);
+  }
+  Product sum{low_value + high_value, low_magnitude + high_magnitude};
+  for (int64_t c = 2 * half; c < width; ++c) sum = sum + Product{x[c] * y[c], magnitude(c)};
+  return sum;
 }
 
 }  // namespace
@@ -32,22 +51,11 @@ void Rows::write_magnitudes() {
 
 Product product(const Rows& a, int64_t i, const Rows& b, int64_t j) {
   const double *x = a.at(i), *y = b.at(j);
-  double value = 0, magnitude = 0;
   if (a.magnitude.empty()) {
-#pragma omp simd reduction(+ : value, magnitude)
-    for (int64_t c = 0; c < a.width; ++c) {
-      value += x[c] * y[c];
-      magnitude += std::abs(x[c] * y[c]);
-    }
-    return {value, magnitude};
+    return sum_products(x, y, a.width, [=](int64_t c) { return std::abs(x[c] * y[c]); });
   }
   const double *x_magnitude = a.magnitude_at(i), *y_magnitude = b.magnitude_at(j);
-#pragma omp simd reduction(+ : value, magnitude)
-  for (int64_t c = 0; c < a.width; ++c) {
-    value += x[c] * y[c];
-    magnitude += x_magnitude[c] * y_magnitude[c];
-  }
-  return {value, magnitude};
+  return sum_products(x, y, a.width, [=](int64_t c) { return x_magnitude[c] * y_magnitude[c]; });
 }
 
 void add_row(double factor, double weight, const Rows& rows, int64_t row, double* sum, double* magnitude) {
@@ -68,9 +76,10 @@ void add_row(double factor, double weight, const Rows& rows, int64_t row, double
   }
 }
 
-Unit::Unit(const Problem& problem, const CoreOperands& operands, int64_t batch_entry, int64_t head_kv)
+template <class Real>
+Unit::Unit(const Problem& problem, const CoreOperands<Real>& operands, int64_t batch_entry, int64_t head_kv)
     : p(problem), rule(problem.mask_rule()), b(batch_entry), g(head_kv), tau(problem.softmax_scale()) {
-  const Inputs<double>& in = operands.values;
+  const Inputs<Real>& in = operands.values;
   const Inputs<double>* magnitudes = operands.magnitudes;
   k = {p.head_dim, take_head(in.k, b, p.seq_kv, p.heads_kv, g, p.head_dim), {}};
   v = {p.value_dim, take_head(in.v, b, p.seq_kv, p.heads_kv, g, p.value_dim), {}};
@@ -89,8 +98,9 @@ Unit::Unit(const Problem& problem, const CoreOperands& operands, int64_t batch_e
   for (int64_t a = g * p.group(); a < (g + 1) * p.group(); ++a) add_query_head(operands, a);
 }
 
-void Unit::add_query_head(const CoreOperands& operands, int64_t a) {
-  const Inputs<double>& in = operands.values;
+template <class Real>
+void Unit::add_query_head(const CoreOperands<Real>& operands, int64_t a) {
+  const Inputs<Real>& in = operands.values;
   QueryHead head{.head = a};
   head.q = {p.head_dim, take_head(in.q, b, p.seq_q, p.heads_q, a, p.head_dim), {}};
   if (operands.magnitudes)
@@ -111,6 +121,9 @@ void Unit::add_query_head(const CoreOperands& operands, int64_t a) {
   }
   heads.push_back(std::move(head));
 }
+
+template Unit::Unit(const Problem&, const CoreOperands<float>&, int64_t, int64_t);
+template Unit::Unit(const Problem&, const CoreOperands<double>&, int64_t, int64_t);
 
 void Unit::rotate(Rows& rows, int64_t first_position) const {
   if (rows.magnitude.empty()) rows.write_magnitudes();

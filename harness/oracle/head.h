@@ -48,16 +48,19 @@ struct QueryHead {
   std::vector<RowFacts> facts;  ///< [seq_q], backward
 };
 
-/// Where the operands come from: `magnitudes` replaces absolute values where given (block scope).
+/// Where the operands come from: the float32 inputs themselves, or float64 projections (block scope), whose
+/// `magnitudes` then replace absolute values.
+template <class Real>
 struct CoreOperands {
-  const Inputs<double>& values;
+  const Inputs<Real>& values;
   const Inputs<double>* magnitudes = nullptr;
 };
 
 class Unit {
  public:
   /// `problem` has scope = core and outlives the unit.
-  Unit(const Problem& problem, const CoreOperands& operands, int64_t batch_entry, int64_t head_kv);
+  template <class Real>
+  Unit(const Problem& problem, const CoreOperands<Real>& operands, int64_t batch_entry, int64_t head_kv);
 
   struct Score {
     double capped;  ///< after the softcap, before the bias
@@ -90,7 +93,8 @@ class Unit {
   std::vector<QueryHead> heads;
 
  private:
-  void add_query_head(const CoreOperands& operands, int64_t head);
+  template <class Real>
+  void add_query_head(const CoreOperands<Real>& operands, int64_t head);
   void rotate(Rows& rows, int64_t first_position) const;
 };
 

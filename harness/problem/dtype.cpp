@@ -1,5 +1,6 @@
 #include "harness/problem/dtype.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -89,16 +90,36 @@ float round_to(Dtype dtype, float value) {
 }
 
 float load(Dtype dtype, const void* data, int64_t index) {
-  if (dtype == Dtype::f32) return static_cast<const float*>(data)[index];
-  const uint16_t bits = static_cast<const uint16_t*>(data)[index];
-  return dtype == Dtype::bf16 ? from_bf16_bits(bits) : from_f16_bits(bits);
+  float value;
+  load(dtype, data, index, 1, &value);
+  return value;
 }
 
-void store(Dtype dtype, void* data, int64_t index, float value) {
+void store(Dtype dtype, void* data, int64_t index, float value) { store(dtype, data, index, 1, &value); }
+
+void load(Dtype dtype, const void* data, int64_t index, int64_t count, float* values) {
   if (dtype == Dtype::f32) {
-    static_cast<float*>(data)[index] = value;
+    std::copy_n(static_cast<const float*>(data) + index, count, values);
+    return;
+  }
+  const uint16_t* const bits = static_cast<const uint16_t*>(data) + index;
+  if (dtype == Dtype::bf16) {
+    std::transform(bits, bits + count, values, from_bf16_bits);
   } else {
-    static_cast<uint16_t*>(data)[index] = dtype == Dtype::bf16 ? to_bf16_bits(value) : to_f16_bits(value);
+    std::transform(bits, bits + count, values, from_f16_bits);
+  }
+}
+
+void store(Dtype dtype, void* data, int64_t index, int64_t count, const float* values) {
+  if (dtype == Dtype::f32) {
+    std::copy_n(values, count, static_cast<float*>(data) + index);
+    return;
+  }
+  uint16_t* const bits = static_cast<uint16_t*>(data) + index;
+  if (dtype == Dtype::bf16) {
+    std::transform(values, values + count, bits, to_bf16_bits);
+  } else {
+    std::transform(values, values + count, bits, to_f16_bits);
   }
 }
 

@@ -22,5 +22,8 @@ float round_to(Dtype dtype, float value);
 /// Reads or writes one element of the type at `data[index]`.
 float load(Dtype dtype, const void* data, int64_t index);
 void store(Dtype dtype, void* data, int64_t index, float value);
+/// The same for `count` elements from `data[index]` on.
+void load(Dtype dtype, const void* data, int64_t index, int64_t count, float* values);
+void store(Dtype dtype, void* data, int64_t index, int64_t count, const float* values);
 
 }  // namespace attn

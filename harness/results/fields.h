@@ -8,6 +8,10 @@ namespace attn {
 
 /// The version of the schema that brought a column.
 inline int version_of(std::string_view column) {
+  for (const char* name : {"cache", "operand_sets", "time_hot_s_median", "time_hot_s_ci_low",
+                           "time_hot_s_ci_high", "samples_hot", "samples_throttled", "throttled"}) {
+    if (column == name) return 5;
+  }
   for (const char* name : {"processes", "stop", "outliers", "time_s_sd_within", "time_s_sd_between",
                            "time_s_predicted", "memory_process_predicted_bytes", "process", "outlier"}) {
     if (column == name) return 4;
@@ -51,6 +55,12 @@ void visit_fields(Row& row, Visit visit) {
   ATTN_FIELD(time_s_ci_low);
   ATTN_FIELD(time_s_ci_high);
   ATTN_FIELD(time_s_min);
+  ATTN_FIELD(cache);
+  ATTN_FIELD(operand_sets);
+  ATTN_FIELD(time_hot_s_median);
+  ATTN_FIELD(time_hot_s_ci_low);
+  ATTN_FIELD(time_hot_s_ci_high);
+  ATTN_FIELD(samples_hot);
   ATTN_FIELD(samples);
   ATTN_FIELD(rounds);
   ATTN_FIELD(processes);
@@ -84,6 +94,7 @@ void visit_fields(Row& row, Visit visit) {
   ATTN_FIELD(deterministic);
   ATTN_FIELD(seed);
   ATTN_FIELD(clock_hz_mean);
+  ATTN_FIELD(samples_throttled);
   ATTN_FIELD(steal_fraction);
   ATTN_FIELD(cpu_pressure);
   ATTN_FIELD(node);
@@ -102,6 +113,8 @@ void visit_fields(Row& row, Visit visit) {
   ATTN_FIELD(time_s);
   ATTN_FIELD(outlier);
   ATTN_FIELD(clock_hz);
+  ATTN_FIELD(cache);
+  ATTN_FIELD(throttled);
 }
 #undef ATTN_FIELD
 

@@ -11,7 +11,7 @@
 
 namespace attn {
 
-inline constexpr int kSchemaVersion = 4;
+inline constexpr int kSchemaVersion = 5;
 /// The oldest version that is still read; what it lacks is empty. A folder is continued in its own version
 /// only.
 inline constexpr int kOldestSchemaVersion = 2;
@@ -34,6 +34,10 @@ struct ResultRow {
   double density = 0;
   int64_t threads = 0;
   Number time_s_median, time_s_ci_low, time_s_ci_high, time_s_min;
+  std::string cache;   ///< of those times: cold on a GPU; empty on a CPU, whose calls repeat on one set
+  Count operand_sets;  ///< that the calls of a GPU take in turn, so that none finds its operands in the cache
+  Number time_hot_s_median, time_hot_s_ci_low, time_hot_s_ci_high;  ///< a pass of its own, on one set
+  Count samples_hot;                                                ///< behind time_hot_s
   Count samples, rounds;
   Count processes;   ///< that measured it, one after another
   std::string stop;  ///< what ended the sampling: interval, budget or processes (campaign/pool.h)
@@ -54,11 +58,12 @@ struct ResultRow {
   Number error_vs_dense_rel_l2;
   std::string deterministic;  ///< yes, no or empty
   int64_t seed = 0;
-  Number clock_hz_mean;
-  Number steal_fraction;  ///< CPU time taken by other virtual machines while the row was timed, whole host
-  Number cpu_pressure;    ///< share of that time in which some task of the host waited for a CPU (PSI)
-  std::string node;       ///< host that measured the row
-  std::string machine;    ///< which one, where a folder joins several kinds of machine or build; else empty
+  Number clock_hz_mean;     ///< of the samples of time_s: a CPU's core, a GPU's multiprocessors
+  Count samples_throttled;  ///< of those, where a GPU's driver tells; no statistic leaves them out
+  Number steal_fraction;    ///< CPU time taken by other virtual machines while the row was timed, whole host
+  Number cpu_pressure;      ///< share of that time in which some task of the host waited for a CPU (PSI)
+  std::string node;         ///< host that measured the row
+  std::string machine;      ///< which one, where a folder joins several kinds of machine or build; else empty
   std::string repro;
 };
 
@@ -69,6 +74,10 @@ struct SampleRow {
   double time_s = 0;
   std::string outlier;  ///< yes or no: beyond Tukey's outer fences of its process
   Number clock_hz;
+  std::string cache;      ///< cold or hot on a GPU, empty on a CPU; the samples of time_s are those not hot
+  std::string throttled;  ///< no, or why, joined by +; empty where it cannot be told
+
+  bool hot() const { return cache == "hot"; }
 };
 
 /// What must not depend on the run: the row without identity, times, and what the host did meanwhile.

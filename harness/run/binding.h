@@ -14,6 +14,9 @@
 
 namespace attn {
 
+/// What a timed call finds in the cache: cold, none of its operands; hot, whatever the call before it left.
+enum class CacheState { cold, hot };
+
 enum class Layout { seq_major, head_major };  ///< [batch, seq, head, width] or [batch, head, seq, width]
 
 struct BindingOptions {
@@ -21,6 +24,7 @@ struct BindingOptions {
   Layout layout = Layout::seq_major;
   /// Guard bytes around outputs and scratch; see overruns().
   bool guarded = false;
+  DeviceApi* api = nullptr;  ///< null: that of the variant's device
 };
 
 /// Bytes, exact for our own allocations.
@@ -51,7 +55,13 @@ class Binding {
   /// One forward or backward; a GPU only enqueues it.
   void run();
   void synchronize() { api_.synchronize(); }
-  double time_s(int64_t calls);
+  /// Cold calls take the sets of operands in turn. `meanwhile`: see DeviceApi::time_s.
+  double time_s(
+      int64_t calls, CacheState cache = CacheState::hot, const std::function<void()>& meanwhile = [] {});
+  /// Copies the operands until cold calls find none of them in the device's cache. Throws OutOfMemory.
+  void make_rotation();
+  /// What cold calls take in turn; 1 before make_rotation, and where one set does not fit into the cache.
+  int64_t operand_sets() const { return operand_sets_; }
   /// Poisons the outputs again.
   void poison_outputs();
   /// What the last run left, as contiguous float32; without the LSE where the variant gives none.
@@ -71,6 +81,7 @@ class Binding {
   };
 
   Slot& add(const Operand& operand);
+  bool as_on_host(const Slot& slot) const;  ///< same type and order
   void upload(Slot& slot, const std::vector<float>& values);
   std::vector<float> download(const Slot& slot);
   Scratch make_scratch(const Problem& problem);
@@ -79,6 +90,8 @@ class Binding {
   void call_block();
   bool guards_intact(const std::byte* begin);
   const Slot* find(std::string_view name) const;
+  /// Of the set whose turn it is.
+  std::byte* address(const Slot& slot) const;
   template <class T>
   T* data(std::string_view name) const;
   template <class Void>
@@ -90,7 +103,12 @@ class Binding {
   BindingOptions options_;
   DeviceApi& api_;
   Context context_;
-  std::vector<std::unique_ptr<Slot>> slots_;
+  std::vector<std::unique_ptr<Slot>> slots_;  ///< the first set
+  DeviceBuffer rotation_;                     ///< the others, one behind the other
+  size_t rotation_stride_ = 0;
+  int64_t operand_sets_ = 1;
+  int64_t current_set_ = 0;    ///< what run() takes: the first, but within a cold sample
+  int64_t last_cold_set_ = 0;  ///< of all samples: one of few calls must not begin where the last one did
   Scratch scratch_;
 };
 

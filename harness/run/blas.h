@@ -8,7 +8,7 @@ namespace attn {
 
 /// As the library says itself.
 struct Blas {
-  std::string name;     ///< "OpenBLAS", "BLIS"
+  std::string name;     ///< "OpenBLAS", "BLIS", "Eigen's products"
   std::string version;  ///< "0.3.21"
   std::string kernels;  ///< the instruction set or CPU that its kernels are for
 };
@@ -23,7 +23,7 @@ void set_blas_threads(int threads);
 /// c[rows, columns] = a[rows, inner] b[inner, columns]; row-major, contiguous.
 void multiply(int64_t rows, int64_t columns, int64_t inner, const float* a, const float* b, float* c);
 
-namespace detail {  // harness/run/blas_openblas.cpp or blas_blis.cpp
+namespace detail {  // harness/run/blas_openblas.cpp, blas_blis.cpp or blas_eigen.cpp
 void request_blas_threads(int threads);
 int blas_threads();
 }  // namespace detail

@@ -32,17 +32,22 @@ class CpuApi final : public DeviceApi {
   void to_host(void* host, const void* device, size_t bytes) override {
     if (bytes) std::memcpy(host, device, bytes);
   }
+  void copy(void* to, const void* from, size_t bytes) override {
+    if (bytes) std::memcpy(to, from, bytes);
+  }
   void fill(void* device, uint8_t byte, size_t bytes) override {
     if (bytes) std::memset(device, byte, bytes);
   }
   void synchronize() override {}
   void* stream() override { return nullptr; }
-  double time_s(int64_t calls, const std::function<void()>& work) override {
+  double time_s(int64_t calls, const std::function<void()>& work,
+                const std::function<void()>& meanwhile) override {
     const auto start = std::chrono::steady_clock::now();
     for (int64_t call = 0; call < calls; ++call) work();
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+    meanwhile();
+    return elapsed.count();
   }
-  std::string description() override { return "CPU"; }
 };
 
 }  // namespace
@@ -54,6 +59,15 @@ DeviceApi& device_api(Device device) {
   if (device == Device::cpu) return cpu;
   if (const std::string reason = device_missing(device); !reason.empty()) throw std::runtime_error(reason);
   return detail::cuda_api();
+}
+
+DeviceFacts gpu_facts() {
+  if (const std::string reason = detail::cuda_missing(); !reason.empty()) throw std::runtime_error(reason);
+  return detail::cuda_facts();
+}
+
+void release_gpu() {
+  if (detail::cuda_missing().empty()) detail::cuda_release();
 }
 
 }  // namespace attn

@@ -32,7 +32,7 @@ void print_score(const MutantScore& score, const std::vector<Dtype>& dtypes, boo
       const std::string text = fmt::format("{:<5}{:<34}", to_text(dtype), to_text(mutant.mutation));
       if (list && mutant.killed()) fmt::print("{}killed by {}\n", text, mutant.killed_by);
       if (mutant.killed()) continue;
-      fmt::print("{}SURVIVED: {}\n", text, mutant.excuse.empty() ? "no reason is known" : mutant.excuse);
+      fmt::print("{}SURVIVED\n", text);
     }
     fmt::print("{}: killed {} of {} mutants, {} of the {} of the study\n", to_text(dtype), killed, all,
                killed_in_study, all_in_study);

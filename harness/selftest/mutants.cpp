@@ -9,9 +9,6 @@
 namespace attn {
 namespace {
 
-/// Errors that the bound must allow, because correct kernels of the type make them.
-std::string excuse_of(Mutation, Dtype) { return ""; }
-
 struct Solved {
   Fill fill;
   Inputs<float> inputs;
@@ -71,15 +68,14 @@ std::vector<Case> spread_cases(const std::vector<Dtype>& dtypes, BlockFiles& fil
 }  // namespace
 
 bool MutantScore::ok() const {
-  return false_alarms.empty() && std::all_of(mutants.begin(), mutants.end(),
-                                             [](const Mutant& m) { return m.killed() || !m.excuse.empty(); });
+  return false_alarms.empty() &&
+         std::all_of(mutants.begin(), mutants.end(), [](const Mutant& m) { return m.killed(); });
 }
 
 MutantScore score_mutants(const std::vector<Dtype>& dtypes, uint64_t seed, int threads) {
   MutantScore score;
   for (Dtype dtype : dtypes) {
-    for (Mutation mutation : all_mutations())
-      score.mutants.push_back({.mutation = mutation, .dtype = dtype, .excuse = excuse_of(mutation, dtype)});
+    for (Mutation mutation : all_mutations()) score.mutants.push_back({.mutation = mutation, .dtype = dtype});
   }
   BlockFiles files;
   for (const Case& checked : spread_cases(dtypes, files)) {

@@ -14,7 +14,6 @@ struct Mutant {
   Mutation mutation;
   Dtype dtype;
   std::string killed_by;  ///< problem, fill and reason of the first rejection; empty: it survived
-  std::string excuse;     ///< why it may survive; empty: it may not
 
   bool killed() const { return !killed_by.empty(); }
 };
@@ -25,7 +24,7 @@ struct MutantScore {
   double correct_worst = 0;               ///< its largest error / bound
   std::vector<std::string> false_alarms;  ///< rejections of it
 
-  /// No false alarm, and no survivor without an excuse.
+  /// No false alarm, and no survivor.
   bool ok() const;
 };
 

@@ -24,6 +24,19 @@ struct alignas(16) Float4 {
   float x, y, z, w;
 };
 
+/// Of a GPU, what decides how many thread blocks run at a time.
+struct GpuShape {
+  int64_t multiprocessors;
+  int64_t shared_bytes;  ///< of a multiprocessor
+
+  /// Blocks that take `bytes` of shared memory each; the system adds 1 KiB to every one.
+  int64_t resident_blocks(size_t bytes, int64_t most) const {
+    const int64_t fitting = shared_bytes / (static_cast<int64_t>(bytes) + 1024);
+    return multiprocessors * (fitting < 1 ? 1 : fitting < most ? fitting : most);
+  }
+};
+inline constexpr GpuShape kH100Shape = {132, 228 << 10};
+
 struct Maximum {
   ATTN_DEVICE static float of(float a, float b) { return fmaxf(a, b); }
 };
@@ -86,6 +99,13 @@ class CudaBlock {
   }
   /// Waits for the thread's own copies; others' need a sync() after it.
   __device__ __forceinline__ void wait_copies() { cp_async_wait_all(); }
+  /// For pipelines: the thread's copies so far become a group, which may be empty.
+  __device__ __forceinline__ void commit_copies() { cp_async_commit(); }
+  /// Waits for the thread's groups, all but the kYoungest last ones.
+  template <int kYoungest>
+  __device__ __forceinline__ void wait_groups() {
+    cp_async_wait_group<kYoungest>();
+  }
 
  private:
   State state_;
@@ -110,6 +130,11 @@ class CudaQueue {
  public:
   explicit CudaQueue(void* stream) : stream_(static_cast<cudaStream_t>(stream)) {}
   cudaStream_t stream() const { return stream_; }
+  /// Of the device in use; of an H100 where there is none.
+  static GpuShape gpu() {
+    static const GpuShape shape = read_gpu();
+    return shape;
+  }
 
   /// body(k) for k in [0, count).
   template <class Body>
@@ -137,6 +162,17 @@ class CudaQueue {
   }
 
  private:
+  static GpuShape read_gpu() {
+    int device = 0, multiprocessors = 0, bytes = 0;
+    const bool found =
+        cudaGetDevice(&device) == cudaSuccess &&
+        cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device) == cudaSuccess &&
+        cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device) == cudaSuccess;
+    if (found) return {multiprocessors, bytes};
+    cudaGetLastError();
+    return kH100Shape;
+  }
+
   static constexpr int64_t kMostBlocks = 1 << 16;
   cudaStream_t stream_;
 };

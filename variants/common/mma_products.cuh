@@ -33,7 +33,7 @@ ATTN_DEVICE void multiply_tiles(Warp& warp, const T* rows, const T* columns,
   });
   ATTN_UNROLL_4  // the swizzle repeats
       for (int step = 0; step < kWidth / kMmaDepth<T>; ++step) {
-    typename Warp::template Lanes<Operand<T>> a[kRowTiles];
+    typename Warp::template Lanes<MmaOperand<T>> a[kRowTiles];
     ATTN_UNROLL
     for (int m = 0; m < kRowTiles; ++m) {
       a[m] = warp.template operand<T>(warp.template load_matrices<false>([=](int lane) {
@@ -84,7 +84,7 @@ ATTN_DEVICE void add_weighted_tile(Warp& warp, Accumulators<kRowTiles, kColumnTi
   using Tile = Tile16<T, kWidth>;
   ATTN_UNROLL
   for (int step = 0; step < 8 * kColumnTiles / kMmaDepth<T>; ++step) {
-    typename Warp::template Lanes<Operand<T>> a[kRowTiles];
+    typename Warp::template Lanes<MmaOperand<T>> a[kRowTiles];
     ATTN_UNROLL
     for (int m = 0; m < kRowTiles; ++m) {
       a[m] = warp.template operand<T>(

@@ -36,6 +36,27 @@ struct RotateRows {
   }
 };
 
+/// Rotates rows of a gradient back where they lie.
+struct RotateRowsBack {
+  GpuTensor<float> rows;
+  const float* cosine;  // as RotateRows
+  const float* sine;
+  int64_t seq, heads, head_dim, pairs;
+  int64_t shift;
+  bool interleaved;
+
+  ATTN_DEVICE void operator()(int64_t index) const {
+    const int64_t m = index % pairs, row = index / pairs;
+    const int64_t h = row % heads, i = row / heads % seq, b = row / heads / seq;
+    float* gradient = rows.row(b, i, h);
+    const ChannelPair channel = rope_channels(interleaved, head_dim, m);
+    const float x = gradient[channel.first], y = gradient[channel.second];
+    const float c = cosine[(shift + i) * pairs + m], s = sine[(shift + i) * pairs + m];
+    gradient[channel.first] = x * c + y * s;
+    gradient[channel.second] = y * c - x * s;
+  }
+};
+
 class DeviceRope {
  public:
   static DeviceRope take(const Problem& p, Workspace& workspace) {
@@ -80,6 +101,18 @@ class DeviceRope {
                                  -first_position_, interleaved});
   }
 
+  /// The gradients of the rotated q and k become those of q and k.
+  template <class Queue>
+  void rotate_back(const Queue& queue, const Problem& p, GpuTensor<float> d_q, GpuTensor<float> d_k) const {
+    const bool interleaved = p.position.kind == PositionKind::rope_interleaved;
+    queue.for_each(p.batch * p.seq_q * p.heads_q * pairs_,
+                   RotateRowsBack{d_q, cosine_, sine_, p.seq_q, p.heads_q, p.head_dim, pairs_,
+                                  p.offset() - first_position_, interleaved});
+    queue.for_each(p.batch * p.seq_kv * p.heads_kv * pairs_,
+                   RotateRowsBack{d_k, cosine_, sine_, p.seq_kv, p.heads_kv, p.head_dim, pairs_,
+                                  -first_position_, interleaved});
+  }
+
   bool empty() const { return pairs_ == 0; }
   GpuTensor<const float> q(const Problem& p) const {
     return gpu_contiguous<const float>(q_, p.seq_q, p.heads_q, p.head_dim);
@@ -115,43 +148,48 @@ struct BiasRows {
   ATTN_DEVICE const float* head(int64_t h) const { return rows + h * width + zero; }
 };
 
-struct FillBias {
-  float* rows;             // [heads, width]
-  const float* slopes;     // [heads], ALiBi
-  const int32_t* buckets;  // [width], T5
-  const float* table;      // [buckets, heads]
-  int64_t width, heads, seq_q;
+/// The same by head and e = i - j + seq_kv - 1, without the rows.
+struct DistanceBias {
+  const float* slopes = nullptr;     // [heads], ALiBi
+  const int32_t* buckets = nullptr;  // [seq_q + seq_kv - 1], T5
+  const float* table = nullptr;      // [buckets, heads], T5
+  int64_t heads = 0, seq_q = 0;
 
-  ATTN_DEVICE void operator()(int64_t index) const {
-    const int64_t e = index % width, head = index / width;
-    const int64_t distance = seq_q - 1 - e;  // j - (i + o), as e = i - j + seq_kv - 1
-    rows[index] = table ? table[buckets[e] * heads + head]
-                        : -slopes[head] * static_cast<float>(distance < 0 ? -distance : distance);
+  ATTN_DEVICE bool none() const { return !slopes && !table; }
+  ATTN_DEVICE float of(int64_t head, int64_t e) const {
+    const int64_t distance = seq_q - 1 - e;  // j - (i + o)
+    return table ? table[buckets[e] * heads + head]
+                 : -slopes[head] * static_cast<float>(distance < 0 ? -distance : distance);
   }
 };
 
-class DeviceBias {
+struct FillBias {
+  float* rows;  // [heads, width]
+  int64_t width;
+  DistanceBias bias;
+
+  ATTN_DEVICE void operator()(int64_t index) const { rows[index] = bias.of(index / width, index % width); }
+};
+
+/// What DistanceBias reads.
+class DeviceDistances {
  public:
-  static DeviceBias take(const Problem& p, Workspace& workspace) {
-    DeviceBias bias;
-    if (!p.position.toeplitz()) return bias;
-    bias.width_ = p.seq_q + p.seq_kv - 1;
-    bias.rows_ = workspace.take<float>("bias by distance", p.heads_q * bias.width_);
+  static DeviceDistances take(const Problem& p, Workspace& workspace) {
+    DeviceDistances distances;
     if (p.position.t5()) {
-      bias.buckets_ = workspace.take<int32_t>("t5 buckets", bias.width_);
-    } else {
-      bias.slopes_ = workspace.take<float>("alibi slopes", p.heads_q);
+      distances.buckets_ = workspace.take<int32_t>("t5 buckets", p.seq_q + p.seq_kv - 1);
+    } else if (p.position.toeplitz()) {
+      distances.slopes_ = workspace.take<float>("alibi slopes", p.heads_q);
     }
-    return bias;
+    return distances;
   }
 
   template <class Queue>
   void prepare(const Queue& queue, const Problem& p) const {
     if (buckets_) {
-      std::vector<int32_t> buckets(static_cast<size_t>(width_));
-      for (int64_t e = 0; e < width_; ++e) {
-        buckets[static_cast<size_t>(e)] = static_cast<int32_t>(p.position.t5_bucket(p.seq_q - 1 - e));
-      }
+      std::vector<int32_t> buckets(static_cast<size_t>(p.seq_q + p.seq_kv - 1));
+      int64_t distance = p.seq_q - 1;
+      for (int32_t& bucket : buckets) bucket = static_cast<int32_t>(p.position.t5_bucket(distance--));
       queue.upload(buckets_, buckets.data(), buckets.size() * sizeof(int32_t));
     }
     if (slopes_) {
@@ -161,19 +199,44 @@ class DeviceBias {
     }
   }
 
-  template <class Queue>
-  BiasRows fill(const Queue& queue, const Problem& p, const Tables& tables) const {
-    if (!rows_) return {};
-    queue.for_each(p.heads_q * width_, FillBias{rows_, slopes_, buckets_, buckets_ ? tables.t5_bias : nullptr,
-                                                width_, p.heads_q, p.seq_q});
-    return {rows_, width_, p.seq_kv - 1};
+  DistanceBias bias(const Problem& p, const Tables& tables) const {
+    return {slopes_, buckets_, buckets_ ? tables.t5_bias : nullptr, p.heads_q, p.seq_q};
   }
 
  private:
-  float* rows_ = nullptr;
   float* slopes_ = nullptr;
   int32_t* buckets_ = nullptr;
+};
+
+class DeviceBias {
+ public:
+  static DeviceBias take(const Problem& p, Workspace& workspace) {
+    DeviceBias bias;
+    if (!p.position.toeplitz()) return bias;
+    bias.width_ = p.seq_q + p.seq_kv - 1;
+    bias.rows_ = workspace.take<float>("bias by distance", p.heads_q * bias.width_);
+    bias.distances_ = DeviceDistances::take(p, workspace);
+    return bias;
+  }
+
+  template <class Queue>
+  void prepare(const Queue& queue, const Problem& p) const {
+    distances_.prepare(queue, p);
+  }
+
+  template <class Queue>
+  BiasRows fill(const Queue& queue, const Problem& p, const Tables& tables) const {
+    if (!rows_) return {};
+    queue.for_each(p.heads_q * width_, FillBias{rows_, width_, distances_.bias(p, tables)});
+    return {rows_, width_, p.seq_kv - 1};
+  }
+  /// Of every element of a bias row; null where the bias has no table.
+  const int32_t* buckets() const { return buckets_; }
+
+ private:
+  float* rows_ = nullptr;
   int64_t width_ = 0;
+  DeviceDistances distances_;
 };
 
 }  // namespace attn

@@ -87,6 +87,14 @@ __device__ __forceinline__ void cp_async_16(void* shared, const void* global, in
 /// may read what it copied without a barrier in between.
 __device__ __forceinline__ void cp_async_wait_all() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
+/// The thread's copies since the last commit become a group.
+__device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+/// Waits for all of the thread's groups but the kYoungest last ones.
+template <int kYoungest>
+__device__ __forceinline__ void cp_async_wait_group() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kYoungest) : "memory");
+}
+
 template <bool kTransposed>
 __device__ __forceinline__ Matrices ldmatrix_x4(const void* shared) {
   Matrices m;

@@ -95,6 +95,19 @@ struct Tile16 {
     }
   }
 
+  /// Whether what the thread has loaded holds neither NaN nor infinity.
+  template <int kRows, int kThreads>
+  ATTN_DEVICE static bool all_finite(int thread, const T* tile) {
+    uint32_t bad = 0;
+    ATTN_ROLL
+    for (int k = 0; k < kRows * kChunks / kThreads; ++k) {
+      const Chunk at = moved<kThreads>(thread, k);
+      const Words& words = *reinterpret_cast<const Words*>(tile + offset(at.row, at.chunk));
+      bad |= not_finite(words.of[0]) | not_finite(words.of[1]) | not_finite(words.of[2]) |
+             not_finite(words.of[3]);
+    }
+    return bad == 0;
+  }
   /// Zeroes NaN and infinity in what the thread has loaded. Whether there were any.
   template <int kRows, int kThreads>
   ATTN_DEVICE static bool clean(int thread, T* tile) {

@@ -52,10 +52,10 @@ struct SplitMatrices {
 };
 /// What a lane holds of an operand of numbers T.
 template <class T>
-using Operand = std::conditional_t<std::is_same_v<T, float>, SplitMatrices, Matrices>;
+using MmaOperand = std::conditional_t<std::is_same_v<T, float>, SplitMatrices, Matrices>;
 
 template <class T>
-ATTN_DEVICE Operand<T> operand_of(const Matrices& loaded) {
+ATTN_DEVICE MmaOperand<T> operand_of(const Matrices& loaded) {
   if constexpr (std::is_same_v<T, float>) {
     SplitMatrices split;
     ATTN_UNROLL
@@ -119,13 +119,13 @@ class CudaWarp {
     return loaded;
   }
   template <class T>
-  __device__ __forceinline__ Lanes<Operand<T>> operand(const Lanes<Matrices>& loaded) {
+  __device__ __forceinline__ Lanes<MmaOperand<T>> operand(const Lanes<Matrices>& loaded) {
     return {operand_of<T>(loaded.value)};
   }
   /// c += A B; B is half `half` of two that were loaded side by side.
   template <class T, class C>
-  __device__ __forceinline__ void multiply(const C& c, const Lanes<Operand<T>>& a, const Lanes<Operand<T>>& b,
-                                           int half) {
+  __device__ __forceinline__ void multiply(const C& c, const Lanes<MmaOperand<T>>& a,
+                                           const Lanes<MmaOperand<T>>& b, int half) {
     float(&sums)[4] = c(state_);
     const int r = 2 * half;
     if constexpr (std::is_same_v<T, float>) {

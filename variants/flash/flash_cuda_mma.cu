@@ -1,5 +1,5 @@
 // Fused attention on tensor cores (mma.sync, sm_80 and later): bf16 and f16 forward with LSE, every mask,
-// position and softcap, head widths up to 256.
+// position and softcap, head widths up to 256. The backward has a file of its own.
 //
 // FlashAttention-2's forward: a thread block holds a block of queries in shared memory and streams over the
 // key tiles that its mask does not call empty; scores, weights and output stay in registers. The thread block
@@ -14,6 +14,7 @@
 // Measured effect: not measured, it has not run on a GPU yet.
 
 #include "harness/variant.h"
+#include "variants/flash/flash_cuda_mma_backward.h"
 #include "variants/flash/flash_mma_forward.cuh"
 #include "variants/flash/flash_mma_positions.h"
 
@@ -30,7 +31,7 @@ class FlashCudaMma final : public Variant {
                  .citation = "Dao 2023"}) {}
 
   Support supports(const Problem& p) const override {
-    if (p.pass != Pass::fwd) return {"forward only"};
+    if (p.pass == Pass::bwd) return FlashCudaMmaBackward::supports(p);
     if (p.dtype == Dtype::f32) return {"bf16 and f16 only"};
     if (p.head_dim > kFlashMmaWidest || p.value_dim > kFlashMmaWidest) return {"d and dv at most 256"};
     if (flash_mma_blocks(p) > INT32_MAX) return {"more than 2^31 - 1 thread blocks"};
@@ -38,11 +39,15 @@ class FlashCudaMma final : public Variant {
   }
 
   void plan(const Context&, const Problem& p, Workspace& counting) const override {
+    if (p.pass == Pass::bwd) return FlashCudaMmaBackward::plan(p, counting);
     FlashMmaScratch::take(p, counting);
   }
-  Cost cost(const Problem& p) const override { return flash_mma_cost(p); }
+  Cost cost(const Problem& p) const override {
+    return p.pass == Pass::bwd ? FlashCudaMmaBackward::cost(p) : flash_mma_cost(p);
+  }
 
   void prepare(const Context& context, const Problem& p, Workspace& workspace) const override {
+    if (p.pass == Pass::bwd) return FlashCudaMmaBackward::prepare(context, p, workspace);
     FlashMmaScratch::take(p, workspace).prepare(CudaQueue(context.stream), p);
   }
   void forward(const Context& context, const Problem& p, const Forward& args,
@@ -54,6 +59,10 @@ class FlashCudaMma final : public Variant {
     }
     if (p.dtype == Dtype::bf16) return flash_mma_common<Bf16>(queue, p, args, scratch);
     flash_mma_common<F16>(queue, p, args, scratch);
+  }
+  void backward(const Context& context, const Problem& p, const Backward& args,
+                Workspace& workspace) const override {
+    FlashCudaMmaBackward::run(context, p, args, workspace);
   }
 };
 

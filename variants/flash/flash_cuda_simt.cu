@@ -1,4 +1,5 @@
-// Fused attention on CUDA cores: float32 forward with LSE, every mask and position, head widths up to 256.
+// Fused attention on CUDA cores: float32 forward with LSE, every mask and position, head widths up to
+// 256. The backward has a file of its own.
 //
 // A thread block holds 64 queries of one head in shared memory and streams over the key tiles that its mask
 // does not call empty, keeping a running maximum, sum and output per row (online softmax), so that no score
@@ -10,6 +11,7 @@
 // RoPE, one row of biases per head for ALiBi and T5. Dao, "FlashAttention-2", 2023, algorithm 1.
 
 #include "harness/variant.h"
+#include "variants/flash/flash_cuda_simt_backward.h"
 #include "variants/flash/flash_simt_forward.cuh"
 
 namespace attn {
@@ -25,7 +27,7 @@ class FlashCudaSimt final : public Variant {
                  .citation = "Dao 2023"}) {}
 
   Support supports(const Problem& p) const override {
-    if (p.pass != Pass::fwd) return {"forward only"};
+    if (p.pass == Pass::bwd) return FlashCudaSimtBackward::supports(p);
     if (p.dtype != Dtype::f32) return {"float32 only"};
     if (p.head_dim > kFlashSimtWidest || p.value_dim > kFlashSimtWidest) return {"d and dv at most 256"};
     if (flash_simt_blocks(p) > INT32_MAX) return {"more than 2^31 - 1 thread blocks"};
@@ -33,16 +35,24 @@ class FlashCudaSimt final : public Variant {
   }
 
   void plan(const Context&, const Problem& p, Workspace& counting) const override {
+    if (p.pass == Pass::bwd) return FlashCudaSimtBackward::plan(p, counting);
     FlashSimtScratch::take(p, counting);
   }
-  Cost cost(const Problem& p) const override { return flash_simt_cost(p); }
+  Cost cost(const Problem& p) const override {
+    return p.pass == Pass::bwd ? FlashCudaSimtBackward::cost(p) : flash_simt_cost(p);
+  }
 
   void prepare(const Context& context, const Problem& p, Workspace& workspace) const override {
+    if (p.pass == Pass::bwd) return FlashCudaSimtBackward::prepare(context, p, workspace);
     FlashSimtScratch::take(p, workspace).prepare(CudaQueue(context.stream), p);
   }
   void forward(const Context& context, const Problem& p, const Forward& args,
                Workspace& workspace) const override {
     flash_simt_forward(CudaQueue(context.stream), p, args, FlashSimtScratch::take(p, workspace));
+  }
+  void backward(const Context& context, const Problem& p, const Backward& args,
+                Workspace& workspace) const override {
+    FlashCudaSimtBackward::run(context, p, args, workspace);
   }
 };
 

@@ -8,11 +8,9 @@
 // that the exponential is one base-2 instruction. While m' = -inf (nothing seen yet), 0 is subtracted in its
 // place.
 //
-// 128 (256) threads: 8 (16) groups of 16 lanes. Group g owns rows g, g + 8, ..; lane t owns keys t, t + 16,
-// .. of the scores and channels 4t + 64c .. 4t + 64c + 3 of O. Both products read four channels or keys at a
-// time from shared memory, whose rows are padded by 4 floats (16 for P): the 8 addresses of a quarter warp
-// then lie in different banks. K and V have a buffer each; the next one is copied in behind the arithmetic on
-// the other.
+// 128 (256) threads: 8 (16) groups of 16 lanes share the products as common/simt_tile.cuh says. Rows of
+// shared memory are padded by 4 floats (16 for P). K and V have a buffer each; the next one is copied in
+// behind the arithmetic on the other.
 //
 // Mask arithmetic runs in partial tiles only. There, a weight that is zero is not multiplied by V: a masked
 // key may hold NaN, and 0 NaN is NaN.
@@ -27,6 +25,7 @@
 
 #include "variants/common/gpu_tensor.cuh"
 #include "variants/common/position_cuda.cuh"
+#include "variants/common/simt_tile.cuh"
 #include "variants/flash/flash_tiles.cuh"
 
 namespace attn {
@@ -54,7 +53,7 @@ struct FlashSimt {
                 "channels come in chunks of 64, 4 for each lane");
   static constexpr int kThreads = kWidth == 256 ? 256 : 128;
   static constexpr int kMinBlocks = kWidth == 256 ? 1 : kWidth == 128 || kExtended ? 2 : 3;
-  static constexpr int kLanes = 16;
+  static constexpr int kLanes = kSimtLanes;
   static constexpr int kGroups = kThreads / kLanes;
   static constexpr int kRows = 64;
   static constexpr int kKeys = kWidth == 64 ? 64 : 32;
@@ -88,6 +87,7 @@ struct FlashSimt {
 
   using Tiles = FlashTiles<kRows, kKeys, kMasked>;
   using Place = typename Tiles::Place;
+  using Simt = SimtTile<kThreads>;
 
   /// Distances j - (i + o) of a tile, rows beyond the last query included.
   enum class Side { low, band, high };
@@ -132,33 +132,12 @@ struct FlashSimt {
   }
 
  private:
-  ATTN_DEVICE static int row_of(int thread, int r) { return thread / kLanes + kGroups * r; }
-  ATTN_DEVICE static int key_of(int thread, int k) { return thread % kLanes + kLanes * k; }
+  ATTN_DEVICE static int row_of(int thread, int r) { return Simt::row_of(thread, r); }
+  ATTN_DEVICE static int key_of(int thread, int k) { return Simt::column_of(thread, k); }
 
   template <class Block>
   ATTN_DEVICE static void wait(Block& block) {
     block.each([](auto& self, int, Thread&) { self.wait_copies(); });
-  }
-
-  /// One row into shared memory, zero from `width` to the next multiple of 4; `source` null: zeros. Called by
-  /// all lanes of a group.
-  template <class Block>
-  ATTN_DEVICE static void load_row(Block& block, int lane, const float* source, int width, bool aligned,
-                                   float* row) {
-    const int padded = (width + 3) / 4 * 4;
-    if (source && aligned) {
-      for (int c = 4 * lane; c < padded; c += 4 * kLanes) {
-        block.copy(reinterpret_cast<Float4*>(row + c), reinterpret_cast<const Float4*>(source + c));
-      }
-      return;
-    }
-    for (int c = lane; c < padded; c += kLanes) {
-      if (source && c < width) {
-        block.copy(row + c, source + c);
-      } else {
-        row[c] = 0;
-      }
-    }
   }
 
   template <class Block>
@@ -174,7 +153,7 @@ struct FlashSimt {
       for (int row = thread / kLanes; row < kRows; row += kGroups) {
         const int64_t i = place.i0 + row;
         const float* source = i < args.seq_q ? args.q.row(place.b, i, place.h) : nullptr;
-        load_row(self, thread % kLanes, source, args.head_dim, args.q_aligned, shared + row * kStride);
+        Simt::load_row(self, thread % kLanes, source, args.head_dim, args.q_aligned, shared + row * kStride);
       }
       if constexpr (kExtended) {
         if (args.shaw_value && thread < 2 * kRows) shared[kEdgeSums + thread] = 0;
@@ -188,8 +167,8 @@ struct FlashSimt {
       for (int row = thread / kLanes; row < kKeys; row += kGroups) {
         const int64_t j = j0 + row;
         const float* source = j < args.seq_kv ? args.k.row(place.b, j, place.head_kv) : nullptr;
-        load_row(self, thread % kLanes, source, args.head_dim, args.k_aligned,
-                 shared + kKeyBuffer + row * kStride);
+        Simt::load_row(self, thread % kLanes, source, args.head_dim, args.k_aligned,
+                       shared + kKeyBuffer + row * kStride);
       }
     });
   }
@@ -199,8 +178,8 @@ struct FlashSimt {
       for (int row = thread / kLanes; row < kKeys; row += kGroups) {
         const int64_t j = j0 + row;
         const float* source = j < args.seq_kv ? args.v.row(place.b, j, place.head_kv) : nullptr;
-        load_row(self, thread % kLanes, source, args.value_dim, args.v_aligned,
-                 shared + kValueBuffer + row * kStride);
+        Simt::load_row(self, thread % kLanes, source, args.value_dim, args.v_aligned,
+                       shared + kValueBuffer + row * kStride);
       }
     });
   }
@@ -209,25 +188,8 @@ struct FlashSimt {
   template <bool kToShared, class Block>
   ATTN_DEVICE void scores(Block& block, float* shared) const {
     block.each([=, this](auto&, int thread, Thread& state) {
-      float product[kRowsPerThread][kKeysPerThread] = {};
-      for (int c = 0; c < args.head_dim; c += 4) {
-        Float4 key[kKeysPerThread];
-        ATTN_UNROLL
-        for (int k = 0; k < kKeysPerThread; ++k) {
-          key[k] = *reinterpret_cast<const Float4*>(shared + kKeyBuffer + key_of(thread, k) * kStride + c);
-        }
-        ATTN_UNROLL
-        for (int r = 0; r < kRowsPerThread; ++r) {
-          const Float4 query = *reinterpret_cast<const Float4*>(shared + row_of(thread, r) * kStride + c);
-          ATTN_UNROLL
-          for (int k = 0; k < kKeysPerThread; ++k) {
-            product[r][k] += query.x * key[k].x;
-            product[r][k] += query.y * key[k].y;
-            product[r][k] += query.z * key[k].z;
-            product[r][k] += query.w * key[k].w;
-          }
-        }
-      }
+      float product[kRowsPerThread][kKeysPerThread];
+      Simt::template multiply<kStride>(thread, shared, shared + kKeyBuffer, args.head_dim, product);
       ATTN_UNROLL
       for (int r = 0; r < kRowsPerThread; ++r) {
         ATTN_UNROLL
@@ -266,7 +228,7 @@ struct FlashSimt {
     block.each([=, this](auto& self, int thread, Thread&) {
       for (int row = thread / kLanes; row < kKeys; row += kGroups) {
         const float* source = table + shaw_index(args.clip, first + row) * width;
-        load_row(self, thread % kLanes, source, width, aligned, buffer + row * kStride);
+        Simt::load_row(self, thread % kLanes, source, width, aligned, buffer + row * kStride);
       }
     });
   }
@@ -406,44 +368,11 @@ struct FlashSimt {
     }
   }
 
-  /// o += four weights of each row times four rows of V. kSelect leaves zero weights out.
-  template <bool kSelect>
-  ATTN_DEVICE static void add_products(Thread& state, const Float4 (&weight)[kRowsPerThread],
-                                       const float* values) {
-    ATTN_UNROLL
-    for (int key = 0; key < 4; ++key) {
-      ATTN_UNROLL
-      for (int chunk = 0; chunk < kChunks; ++chunk) {
-        const Float4 value = *reinterpret_cast<const Float4*>(values + key * kStride + 64 * chunk);
-        ATTN_UNROLL
-        for (int r = 0; r < kRowsPerThread; ++r) {
-          const float p = key == 0   ? weight[r].x
-                          : key == 1 ? weight[r].y
-                          : key == 2 ? weight[r].z
-                                     : weight[r].w;
-          if (kSelect && p == 0) continue;
-          float* o = state.o[r] + 4 * chunk;
-          o[0] += p * value.x;
-          o[1] += p * value.y;
-          o[2] += p * value.z;
-          o[3] += p * value.w;
-        }
-      }
-    }
-  }
-
   template <bool kSelect, class Block>
   ATTN_DEVICE static void accumulate_tile(Block& block, const float* shared) {
     block.each([=](auto&, int thread, Thread& state) {
-      for (int key = 0; key < kKeys; key += 4) {
-        Float4 weight[kRowsPerThread];
-        ATTN_UNROLL
-        for (int r = 0; r < kRowsPerThread; ++r) {
-          weight[r] =
-              *reinterpret_cast<const Float4*>(shared + kScores + row_of(thread, r) * kScoreStride + key);
-        }
-        add_products<kSelect>(state, weight, shared + kValueBuffer + key * kStride + 4 * (thread % kLanes));
-      }
+      Simt::template add_weighted<kSelect, kKeys, kScoreStride, kStride>(thread, shared + kScores,
+                                                                         shared + kValueBuffer, state.o);
     });
   }
   template <class Block>
@@ -477,7 +406,8 @@ struct FlashSimt {
             weight[r].z = key + 2 >= 0 && key + 2 < kKeys ? weights[key + 2] : 0.0f;
             weight[r].w = key + 3 >= 0 && key + 3 < kKeys ? weights[key + 3] : 0.0f;
           }
-          add_products<false>(state, weight, shared + kValueBuffer + x * kStride + 4 * (thread % kLanes));
+          Simt::template add_products<false, kStride>(
+              weight, shared + kValueBuffer + x * kStride + 4 * (thread % kLanes), state.o);
         }
       });
     }

@@ -195,4 +195,4 @@ class OnnxRuntimePeer final : public Peer {
 }  // namespace
 }  // namespace attn
 
-extern "C" attn::Peer* attn_open_peer() { return new attn::OnnxRuntimePeer; }
+extern "C" attn::Peer* attn_open_peer(const char*) { return new attn::OnnxRuntimePeer; }

@@ -102,4 +102,4 @@ class OpenVinoPeer final : public Peer {
 }  // namespace
 }  // namespace attn
 
-extern "C" attn::Peer* attn_open_peer() { return new attn::OpenVinoPeer; }
+extern "C" attn::Peer* attn_open_peer(const char*) { return new attn::OpenVinoPeer; }

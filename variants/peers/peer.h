@@ -14,6 +14,8 @@ struct PeerProblem {
   bool causal;  ///< key j is visible to query i where j <= i
   double scale;
   int threads;
+  void* stream = nullptr;  ///< cudaStream_t of a GPU peer
+  int64_t window = 0;      ///< with causal, keys that a query sees at most, its own among them; 0: no window
 };
 
 /// Every function throws std::runtime_error with one line where the library refuses.
@@ -25,10 +27,13 @@ class Peer {
   /// Uses exactly problem.threads threads, or throws where the library reports another number.
   virtual void forward(const PeerProblem& problem, const Forward& args) = 0;
   virtual void backward(const PeerProblem&, const Backward&) { throw std::runtime_error("no backward"); }
+  /// Untimed, see Variant::collect; on problem.stream.
+  virtual void collect(const PeerProblem&) {}
 };
 
-/// The one function a plug-in exports. The peer lives as long as the process.
-using OpenPeer = Peer* (*)();
+/// The one function a plug-in exports; `which` is for those that hold several peers. A peer lives as long as
+/// the process.
+using OpenPeer = Peer* (*)(const char* which);
 inline constexpr const char* kOpenPeer = "attn_open_peer";
 
 }  // namespace attn

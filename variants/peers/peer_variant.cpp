@@ -9,17 +9,28 @@ namespace {
 
 /// RTLD_DEEPBIND: a peer must find the matrix products of its own library. OpenBLAS is linked to this program
 /// and exports the same names (sgemm_ and the like), which would otherwise be found first.
-Peer* open_peer(const std::string& plugin) {
+Peer* open_peer(const std::string& plugin, const std::string& which) {
   void* library = dlopen(plugin.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
   if (!library) throw std::runtime_error(std::string("cannot load a peer: ") + dlerror());
   const auto open = reinterpret_cast<OpenPeer>(dlsym(library, kOpenPeer));
   if (!open) throw std::runtime_error(plugin + " is not a plug-in of this program");
-  return open();
+  return open(which.c_str());
 }
 
 PeerProblem numbers_of(const Context& context, const Problem& p) {
-  return {p.batch,     p.heads_q, p.heads_kv,     p.seq_q,           p.seq_kv,       p.head_dim,
-          p.value_dim, p.dtype,   !p.mask.none(), p.softmax_scale(), context.threads};
+  return {.batch = p.batch,
+          .heads_q = p.heads_q,
+          .heads_kv = p.heads_kv,
+          .seq_q = p.seq_q,
+          .seq_kv = p.seq_kv,
+          .head_dim = p.head_dim,
+          .value_dim = p.value_dim,
+          .dtype = p.dtype,
+          .causal = !p.mask.none(),
+          .scale = p.softmax_scale(),
+          .threads = context.threads,
+          .stream = context.stream,
+          .window = causal_window(p)};
 }
 
 Info tagged(Info info) {
@@ -30,11 +41,11 @@ Info tagged(Info info) {
 
 }  // namespace
 
-PeerVariant::PeerVariant(Info info, std::string plugin)
-    : Variant(tagged(std::move(info))), plugin_(std::move(plugin)) {}
+PeerVariant::PeerVariant(Info info, std::string plugin, std::string which)
+    : Variant(tagged(std::move(info))), plugin_(std::move(plugin)), which_(std::move(which)) {}
 
 void PeerVariant::load() const {
-  std::call_once(loaded_, [this] { peer_ = open_peer(plugin_); });
+  std::call_once(loaded_, [this] { peer_ = open_peer(plugin_, which_); });
 }
 
 void PeerVariant::prepare(const Context& context, const Problem& p, Workspace&) const {
@@ -50,10 +61,20 @@ void PeerVariant::backward(const Context& context, const Problem& p, const Backw
   peer_->backward(numbers_of(context, p), args);
 }
 
+void PeerVariant::collect(const Context& context, const Problem& p) const {
+  peer_->collect(numbers_of(context, p));
+}
+
 bool is_top_left_causal(const Problem& p) {
   if (!p.mask.band_only()) return false;
   const MaskRule rule = p.mask_rule();
   return rule.band_high == 0 && rule.band_low <= -p.seq_q;
+}
+
+int64_t causal_window(const Problem& p) {
+  if (!p.mask.band_only()) return 0;
+  const MaskRule rule = p.mask_rule();
+  return rule.band_high == 0 && rule.band_low > -p.seq_q ? 1 - rule.band_low : 0;
 }
 
 std::string beyond_plain_attention(const Problem& p) {

@@ -11,8 +11,8 @@ namespace attn {
 
 class PeerVariant : public Variant {
  public:
-  /// Adds the tag "peer". `plugin` is the path of the shared library.
-  PeerVariant(Info info, std::string plugin);
+  /// Adds the tag "peer". `plugin` is the path of the shared library, `which` the peer in it.
+  PeerVariant(Info info, std::string plugin, std::string which = "");
 
   /// A peer takes its scratch from its own allocator: nothing is booked, the peak of the process tells.
   void plan(const Context&, const Problem&, Workspace&) const override {}
@@ -20,9 +20,10 @@ class PeerVariant : public Variant {
   void prepare(const Context& context, const Problem& p, Workspace&) const override;
   void forward(const Context& context, const Problem& p, const Forward& args, Workspace&) const override;
   void backward(const Context& context, const Problem& p, const Backward& args, Workspace&) const override;
+  void collect(const Context& context, const Problem& p) const override;
 
  private:
-  std::string plugin_;
+  std::string plugin_, which_;
   mutable std::once_flag loaded_;
   mutable Peer* peer_ = nullptr;
 };
@@ -34,5 +35,7 @@ std::string beyond_plain_attention(const Problem& p);
 std::string beyond_plain_inference(const Problem& p);
 /// Keys j <= i and no others are visible.
 bool is_top_left_causal(const Problem& p);
+/// Keys that a query sees at most where keys 0 <= i - j < window and no others are visible; else 0.
+int64_t causal_window(const Problem& p);
 
 }  // namespace attn

@@ -7,32 +7,21 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h>
 #include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu_backward.h>
-#include <ATen/ops/from_blob.h>
 #include <ATen/ops/randn.h>
-#include <c10/core/InferenceMode.h>
-#include <c10/util/Exception.h>
 
-#include "variants/peers/peer.h"
+#include "variants/peers/torch_tensors.h"
 
 namespace attn {
 namespace {
 
-at::ScalarType type_of(Dtype dtype) {
-  if (dtype == Dtype::f32) return at::kFloat;
-  return dtype == Dtype::bf16 ? at::kBFloat16 : at::kHalf;
-}
+const c10::Device kCpu(c10::DeviceType::CPU);
 
-/// The harness's memory as [batch, head, seq, width], the order of PyTorch.
 template <class Void>
 at::Tensor wrap(const BasicTensor<Void>& tensor, const PeerProblem& p, int64_t heads, int64_t seq) {
-  return at::from_blob(const_cast<void*>(static_cast<const void*>(tensor.data)),
-                       {p.batch, heads, seq, p.head_dim},
-                       {tensor.batch_stride, tensor.head_stride, tensor.seq_stride, 1}, type_of(p.dtype));
+  return borrow(tensor, p, heads, seq, p.head_dim, kCpu);
 }
 
-at::Tensor wrap_lse(const float* lse, const PeerProblem& p) {
-  return at::from_blob(const_cast<float*>(lse), {p.batch, p.heads_q, p.seq_q}, at::kFloat);
-}
+at::Tensor wrap_lse(const float* lse, const PeerProblem& p) { return borrow_lse(lse, p, kCpu); }
 
 /// The setting costs more than the question, so it is only made where it changes something.
 void pin_threads(int threads) {
@@ -40,17 +29,6 @@ void pin_threads(int threads) {
   if (at::get_num_threads() != threads) {
     throw std::runtime_error("PyTorch uses " + std::to_string(at::get_num_threads()) +
                              " threads instead of " + std::to_string(threads));
-  }
-}
-
-/// Runs `work`; what PyTorch throws loses its backtrace.
-template <class Work>
-void translated(Work work) {
-  try {
-    const c10::InferenceMode no_gradients;
-    work();
-  } catch (const c10::Error& error) {
-    throw std::runtime_error(error.what_without_backtrace());
   }
 }
 
@@ -92,4 +70,4 @@ class TorchPeer final : public Peer {
 }  // namespace
 }  // namespace attn
 
-extern "C" attn::Peer* attn_open_peer() { return new attn::TorchPeer; }
+extern "C" attn::Peer* attn_open_peer(const char*) { return new attn::TorchPeer; }

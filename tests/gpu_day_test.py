@@ -1,0 +1,125 @@
+"""The command of a GPU day, tried on the CPU with the program that has misbehaving variants."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+import tarfile
+
+import pytest
+
+from program import PROGRAM, SOURCE
+
+SCRIPT = SOURCE / "harness/gpu_day/gpu_day.py"
+SMALL = """description = "small"
+baseline = "{baseline}"
+budget = 0.02
+processes = 1
+[[sweep]]
+n = [8, 16, 24, 32]
+batch = 2
+d = 32
+h = 2
+variants = "{variants}"
+"""
+
+
+def day(*arguments, **keywords):
+    return subprocess.run([sys.executable, SCRIPT, "--program", PROGRAM, *map(str, arguments)], capture_output=True, text=True,
+                          timeout=600, check=False, **keywords)
+
+
+@pytest.fixture(name="preset")
+def fixture_preset(tmp_path):
+    def write(variants, baseline="reference/cpu"):
+        path = tmp_path / "small.toml"
+        path.write_text(SMALL.format(variants=variants, baseline=baseline))
+        return path
+    return write
+
+
+def unpacked(out):
+    with tarfile.open(out / "day.tar.gz") as packed:
+        return {name: packed.extractfile(name).read().decode() for name in packed.getnames() if packed.getmember(name).isfile()}
+
+
+def test_without_a_gpu_it_says_so_in_one_line(tmp_path):
+    done = day(tmp_path / "out")
+    assert done.returncode == 2 and done.stdout == ""
+    assert re.fullmatch(r"attnbench: gpu-day needs a GPU: .+\n", done.stderr)
+    assert not (tmp_path / "out").exists()
+
+
+def test_minutes_must_be_positive(tmp_path):
+    done = day(tmp_path / "out", "--minutes", 0)
+    assert done.returncode == 2 and done.stderr == "attnbench: --minutes 0 must be greater than 0\n"
+
+
+def test_a_dry_run_lists_the_points_in_order(tmp_path, preset):
+    done = day(tmp_path / "out", "--dry-run", "--device", "cpu", "--preset", preset("^reference/cpu$"))
+    assert done.returncode == 0, done.stderr
+    lengths = [int(length) for length in re.findall(r"nq=(\d+)", done.stdout)]
+    assert lengths == [8, 16, 24, 32]
+    assert "estimated" in done.stdout and not (tmp_path / "out").exists()
+
+
+def test_a_day_is_checked_measured_packed_and_goes_on(tmp_path, preset):
+    out = tmp_path / "out"
+    arguments = (out, "--device", "cpu", "--preset", preset("^reference/cpu$"), "--variants", "^reference/cpu$")
+    done = day(*arguments, "--minutes", 5)
+    assert done.returncode == 0, done.stdout + done.stderr
+    files = unpacked(out)
+    rows = list(csv.DictReader(files["small/results.csv"].splitlines()))
+    assert [row["status"] for row in rows] == ["ok"] * 4
+    matrix = list(csv.DictReader((out / "correctness.csv").read_text().splitlines()))
+    assert {(row["type"], row["suite"]) for row in matrix} == {(t, s) for t in ("f32", "bf16", "f16") for s in ("quick", "full")}
+    assert all(row["verdict"] == "ok" for row in matrix) and sum(int(row["cases"]) for row in matrix) > 1000
+    assert len(list(out.iterdir())) <= 8 and sum(path.stat().st_size for path in out.iterdir()) < 10 << 20
+    assert "reference/cpu" in (out / "summary.txt").read_text()
+
+    # Only OUT was carried to the next day: nothing is checked or measured twice.
+    for path in sorted((tmp_path / "out.work").rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    (tmp_path / "out.work").rmdir()
+    again = day(*arguments, "--minutes", 5)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "every row has been measured" in again.stdout
+    assert unpacked(out)["small/results.csv"] == files["small/results.csv"]
+
+
+def test_a_short_day_stops_by_the_clock(tmp_path, preset):
+    out = tmp_path / "out"
+    done = day(out, "--device", "cpu", "--preset", preset("^reference/cpu$"), "--variants", "^reference/cpu$", "--minutes", 0.42)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "incomplete" in done.stdout
+    assert json.loads(unpacked(out)["state.json"])["program"]
+
+
+def test_a_wrong_variant_is_loud_and_the_rest_goes_on(tmp_path, preset):
+    out = tmp_path / "out"
+    pattern = "^(reference/cpu|faulty/wrong)$"
+    done = day(out, "--device", "cpu", "--preset", preset(pattern), "--variants", pattern, "--minutes", 5)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "CHECK FAILED: faulty/wrong in f32" in done.stdout
+    repro = re.search(r"rerun: attnbench (check --variants '\^faulty/wrong\$' .*)", done.stdout)
+    assert repro, done.stdout
+    rows = list(csv.DictReader(unpacked(out)["small/results.csv"].splitlines()))
+    assert {row["status"] for row in rows if row["variant"] == "reference/cpu"} == {"ok"}
+    assert {row["status"] for row in rows if row["variant"] == "faulty/wrong"} == {"disagrees"}
+    assert "FAILED: attnbench check" in (out / "summary.txt").read_text()
+
+
+def test_the_presets_of_the_day_are_plans():
+    """Also where no GPU is: their points, asked for with a variant that every build has."""
+    for preset, folder, least in (("gpu-day", None, 80), (str(SCRIPT.parent / "blocks.toml"), SCRIPT.parent, 1)):
+        done = subprocess.run([PROGRAM, "plan", "--preset", preset, "--device", "cpu", "--variants", "^reference/cpu$"],
+                              capture_output=True, text=True, check=False, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        rows = list(csv.DictReader(done.stdout.splitlines()))
+        assert len(rows) >= least
+        for row in rows:
+            fields = dict(field.split("=", 1) for field in row["problem"].split(","))
+            assert int(fields["nq"]) == 1 or int(fields["b"]) * int(fields["nq"]) == 16384
+            assert int(fields["hq"]) * int(fields["d"]) in (2048, 4096)
+        assert "dtype=bf16" in rows[0]["problem"]
