@@ -202,6 +202,7 @@ class DeviceDistances {
   DistanceBias bias(const Problem& p, const Tables& tables) const {
     return {slopes_, buckets_, buckets_ ? tables.t5_bias : nullptr, p.heads_q, p.seq_q};
   }
+  const int32_t* buckets() const { return buckets_; }
 
  private:
   float* slopes_ = nullptr;
@@ -231,7 +232,7 @@ class DeviceBias {
     return {rows_, width_, p.seq_kv - 1};
   }
   /// Of every element of a bias row; null where the bias has no table.
-  const int32_t* buckets() const { return buckets_; }
+  const int32_t* buckets() const { return distances_.buckets(); }
 
  private:
   float* rows_ = nullptr;
