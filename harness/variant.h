@@ -25,10 +25,13 @@ struct Info {
   Fidelity fidelity = Fidelity::exact;
   std::vector<std::string> tags;
   std::string citation;
-  std::string version;        ///< of the library behind a peer; else empty
-  bool hides_nan = true;      ///< false for a peer that multiplies what a causal mask hides by 0
-  bool own_threads = false;   ///< true for a peer with another pool of threads than OpenMP's
-  bool gives_lse = true;      ///< false for a peer that returns O alone; its LSE is not looked at
+  std::string version;       ///< of the library behind a peer; else empty
+  bool hides_nan = true;     ///< false for a peer that multiplies what a causal mask hides by 0
+  bool own_threads = false;  ///< true for a peer with another pool of threads than OpenMP's
+  bool gives_lse = true;     ///< false for a peer that returns O alone; its LSE is not looked at
+  /// Largest relative change of float32 operands that its products round, as for tf32: its results are held
+  /// to the bound that follows (harness/oracle/bound.h).
+  double operand_rounding = 0;
   bool books_scratch = true;  ///< false for a peer that allocates for itself: its workspace is unknown
 };
 

@@ -22,7 +22,18 @@ Outputs<float> run_flash(const Problem& p, const Inputs<float>& inputs, HostSche
   });
 }
 
+/// What a product makes of an operand.
+float as_it_is(float value) { return value; }
+float cut_to_tf32(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  bits &= ~0x1fffu;
+  std::memcpy(&value, &bits, sizeof(bits));
+  return value;
+}
+
 /// Column-major products as BLAS defines them, with its conditions on the leading dimensions.
+template <float (*kOperand)(float)>
 class HostBlasQueue : public HostQueue {
  public:
   using HostQueue::HostQueue;
@@ -39,8 +50,8 @@ class HostBlasQueue : public HostQueue {
         for (int64_t row = 0; row < g.m; ++row) {
           float sum = 0;
           for (int64_t x = 0; x < g.k; ++x) {
-            sum += to_float(g.transpose_a ? a[x + row * g.lda] : a[row + x * g.lda]) *
-                   to_float(b[x + column * g.ldb]);
+            sum += kOperand(to_float(g.transpose_a ? a[x + row * g.lda] : a[row + x * g.lda])) *
+                   kOperand(to_float(b[x + column * g.ldb]));
           }
           C& to = c[row + column * g.ldc];
           set(to, g.beta == 0 ? sum : sum + g.beta * to_float(to));
@@ -50,11 +61,11 @@ class HostBlasQueue : public HostQueue {
   }
 };
 
-template <class T>
+template <class T, float (*kOperand)(float) = as_it_is>
 Outputs<float> run_textbook_as(const Problem& p, const Inputs<float>& inputs, HostSchedule schedule,
                                const HostLayout& layout) {
   HostWorkspace workspace([&](Workspace& counting) { TextbookScratch<T>::take(p, counting); });
-  const HostBlasQueue queue(schedule);
+  const HostBlasQueue<kOperand> queue(schedule);
   TextbookScratch<T>::take(p, workspace.granting).prepare(queue, p);
   workspace.granting.rewind();
   return run_forward<T>(p, inputs, layout, [&](const Forward& args) {
@@ -63,14 +74,16 @@ Outputs<float> run_textbook_as(const Problem& p, const Inputs<float>& inputs, Ho
 }
 Outputs<float> run_textbook(const Problem& p, const Inputs<float>& inputs, HostSchedule schedule,
                             const HostLayout& layout) {
-  return p.dtype == Dtype::f32 ? run_textbook_as<float>(p, inputs, schedule, layout)
-                               : run_textbook_as<Bf16>(p, inputs, schedule, layout);
+  if (p.dtype == Dtype::f32) return run_textbook_as<float>(p, inputs, schedule, layout);
+  return p.dtype == Dtype::bf16 ? run_textbook_as<Bf16>(p, inputs, schedule, layout)
+                                : run_textbook_as<F16>(p, inputs, schedule, layout);
 }
 
 void check_against_oracle(const std::string& text) {
   check_run(text, run_flash);
   check_run(text + ",dtype=f32", run_textbook);
   check_run(text + ",dtype=bf16", run_textbook);
+  check_run(text + ",dtype=f16", run_textbook);
 }
 
 }  // namespace
@@ -125,6 +138,23 @@ TEST_CASE("CUDA kernels on the host: NaN in keys a row does not see leaves the r
       if (at / p.value_dim < 37) CHECK(found.o[index] == expected.o[index]);
       if (at / p.value_dim >= 37) CHECK(std::isnan(found.o[index]));
     }
+  }
+}
+
+TEST_CASE("textbook/cuda/tf32 on the host: within the bound of its operands, beyond that of float32") {
+  const std::string text =
+      GENERATE("b=1,hq=2,hk=1,nq=40,nk=70,d=64,dv=20", "b=1,hq=1,nq=33,nk=50,d=8,dv=9,mask=causal,softcap=5",
+               "b=1,hq=2,nq=30,nk=40,d=20,dv=24,pos=shaw:5", "b=1,hq=1,nq=30,nk=40,d=16,dv=24,pos=alibi",
+               "b=1,hq=1,nq=1,nk=1,d=1,dv=1", "b=1,hq=1,nq=20,nk=40,d=32,dv=8,pos=rope:10000");
+  const Problem p = Problem::parse(text);
+  for (const Fill fill : {Fill::normal, Fill::peaked}) {
+    const Inputs<float> inputs = make_inputs(p, fill, 7);
+    const Outputs<float> found = run_textbook_as<float, cut_to_tf32>(p, inputs, {}, {});
+    INFO(text << " fill " << to_text(fill));
+    const Verdict verdict = compare(p, make_truth(p, inputs, {.operand_rounding = kTf32Rounding}), found);
+    INFO(verdict.reason);
+    CHECK(verdict.ok);
+    CHECK_FALSE(compare(p, make_truth(p, inputs, {}), found).ok);
   }
 }
 

@@ -1,5 +1,6 @@
-// flash/cuda/mma's own source on the host (tests/host_block.h, host_warp.h): tiles, fragments, online
-// softmax, barriers, copies, against the float64 oracle and its bounds. It has not run on a GPU.
+// The own source of flash/cuda/mma (bf16, f16) and flash/cuda/tf32x3 (f32) on the host (tests/host_block.h,
+// host_warp.h): tiles, fragments, online softmax, barriers, copies, against the float64 oracle and its
+// bounds. It has not run on a GPU.
 
 #include <set>
 
@@ -23,11 +24,17 @@ Outputs<float> run_mma_as(const Problem& p, const Inputs<float>& inputs, HostSch
 }
 Outputs<float> run_mma(const Problem& p, const Inputs<float>& inputs, HostSchedule schedule,
                        const HostLayout& layout) {
-  return p.dtype == Dtype::bf16 ? run_mma_as<Bf16>(p, inputs, schedule, layout)
-                                : run_mma_as<F16>(p, inputs, schedule, layout);
+  switch (p.dtype) {
+    case Dtype::f32:
+      return run_mma_as<float>(p, inputs, schedule, layout);
+    case Dtype::bf16:
+      return run_mma_as<Bf16>(p, inputs, schedule, layout);
+    default:
+      return run_mma_as<F16>(p, inputs, schedule, layout);
+  }
 }
 
-const std::vector<const char*> kDtypes = {",dtype=bf16", ",dtype=f16"};
+const std::vector<const char*> kDtypes = {",dtype=f32", ",dtype=bf16", ",dtype=f16"};
 
 void check_mma(const std::string& text) {
   for (const char* dtype : kDtypes) check_run(text + dtype, run_mma);
@@ -93,7 +100,9 @@ TEST_CASE("flash/cuda/mma on the host: block masks") {
 }
 
 TEST_CASE("flash/cuda/mma on the host: positions") {
-  const std::string position = GENERATE("alibi", "t5:8:20", "t5-causal:8:20");
+  const std::string position =
+      GENERATE("alibi", "t5:8:20", "t5-causal:8:20", "shaw:0", "shaw:3", "shaw-keys:5", "shaw:40", "shaw:500",
+               "rope:10000", "rope-interleaved:100");
   check_mma("b=1,hq=3,hk=1,nq=140,nk=200,d=20,dv=24,pos=" + position);
   check_mma("b=2,hq=2,hk=2,nq=130,nk=70,d=21,dv=9,mask=causal+window:40:*,pos=" + position);
   check_mma("b=1,hq=1,nq=66,nk=100,d=70,dv=12,softcap=3,mask=padding:77,pos=" + position);
@@ -143,68 +152,4 @@ TEST_CASE("flash/cuda/mma on the host: infinity in values alone reaches the rows
       CHECK((reached ? !std::isfinite(found.o[element]) : found.o[element] == expected.o[element]));
     });
   }
-}
-
-TEST_CASE("blocks of queries: every one once, at any length") {
-  using Tiles = FlashTiles<128, 64, true>;
-  for (const int64_t seq : {int64_t{1}, int64_t{127}, int64_t{128}, int64_t{129}, int64_t{1} << 20}) {
-    Problem p;
-    p.batch = 2;
-    p.heads_q = 96;
-    p.heads_kv = 12;
-    p.seq_q = p.seq_kv = seq;
-    const FlashShape shape = FlashShape::of(p, p.mask_rule());
-    const int64_t count = flash_blocks(p, 128), tiles = (seq + 127) / 128;
-    std::vector<bool> seen(static_cast<size_t>(count));
-    for (int64_t index = 0; index < count; ++index) {
-      const Tiles::Place place = Tiles::place_of(shape, index);
-      REQUIRE((place.b >= 0 && place.b < p.batch && place.h >= 0 && place.h < p.heads_q));
-      REQUIRE((place.i0 % 128 == 0 && place.i0 < seq));
-      REQUIRE(place.head_kv == place.h / 8);
-      REQUIRE(Tiles::end_of(shape, place) == std::min<int64_t>(place.i0 + 128, seq));
-      const auto at = static_cast<size_t>((place.b * p.heads_q + place.h) * tiles + place.i0 / 128);
-      REQUIRE_FALSE(seen[at]);
-      seen[at] = true;
-    }
-  }
-}
-
-TEST_CASE("blocks of queries: the longest sequences") {
-  using Tiles = FlashTiles<128, 64, true>;
-  const int64_t longest = int64_t{1} << 31, head = longest / 128;
-  const Problem many_queries = Problem::parse("b=1,hq=2,nq=2147483648,nk=65536,d=1,mask=causal:topleft");
-  const FlashShape shape = FlashShape::of(many_queries, many_queries.mask_rule());
-  const Tiles::Place last = Tiles::place_of(shape, head), first = Tiles::place_of(shape, 2 * head - 1);
-  CHECK((last.h == 1 && last.i0 == longest - 128 && last.first == 0 && last.last == 1024));
-  CHECK(Tiles::end_of(shape, last) == longest);
-  CHECK_FALSE(Tiles::is_partial(shape, last, 65536 - 64));
-  CHECK((first.h == 1 && first.i0 == 0 && first.last == 2));
-  CHECK(Tiles::is_partial(shape, first, 0));
-
-  const Problem many_keys = Problem::parse("b=1,hq=1,nq=65536,nk=2147483648,d=1,mask=causal");
-  const FlashShape wide = FlashShape::of(many_keys, many_keys.mask_rule());
-  const Tiles::Place place = Tiles::place_of(wide, 0);
-  CHECK((place.i0 == 65536 - 128 && place.first == 0 && place.last == longest / 64));
-  CHECK(Tiles::next(wide, place, place.last - 1) == place.last - 1);
-  CHECK(Tiles::is_partial(wide, place, longest - 64));
-  CHECK_FALSE(Tiles::is_partial(wide, place, longest - 256));
-}
-
-TEST_CASE("the tiles that cost() counts are the tiles that are visited") {
-  const BlockFile file("24 40 4 4\n0 2\n1 3\n\n0 1 2 3\n");
-  const std::string mask =
-      GENERATE("none", "causal", "window:9:4", "padding:50%/140", "causal+window:70:*", "blocks");
-  const Problem p =
-      Problem::parse("b=2,hq=1,nq=90,nk=150,d=8,mask=" + (mask == "blocks" ? "blocks:" + file.path : mask));
-  using Tiles = FlashTiles<64, 64, true>;
-  const FlashShape shape = FlashShape::of(p, p.mask_rule());
-  int64_t visited = 0;
-  for (int64_t index = 0; index < flash_blocks(p, 64); ++index) {
-    const Tiles::Place place = Tiles::place_of(shape, index);
-    for (int tile = Tiles::next(shape, place, place.first); tile < place.last;
-         tile = Tiles::next(shape, place, tile + 1)) {
-      ++visited;
-    }
-  }
-  CHECK(visited == count_visited_tiles(p, 64, 64));
 }

@@ -2,12 +2,9 @@
 // A forward of a CUDA variant on the host (tests/host_block.h): operands in the variant's storage and in a
 // layout of choice, a workspace, and the comparison with the float64 oracle under every schedule.
 
-#include <unistd.h>
-
-#include <cstdio>
-
 #include "harness/oracle/oracle.h"
 #include "harness/variant.h"
+#include "tests/block_file.h"
 #include "tests/catch.h"
 #include "tests/host_block.h"
 #include "variants/common/gpu_tensor.cuh"
@@ -122,19 +119,5 @@ void check_run(const std::string& text, Run run,
     }
   }
 }
-
-/// A block mask in a file of its own, removed at the end.
-struct BlockFile {
-  std::string path;
-  explicit BlockFile(const std::string& content) {
-    static int files = 0;
-    path = "cuda_blocks_" + std::to_string(getpid()) + "_" + std::to_string(files++) +
-           ".txt";  // test cases run side by side
-    std::FILE* file = std::fopen(path.c_str(), "w");
-    std::fputs(content.c_str(), file);
-    std::fclose(file);
-  }
-  ~BlockFile() { std::remove(path.c_str()); }
-};
 
 }  // namespace attn

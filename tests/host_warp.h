@@ -3,6 +3,7 @@
 // modelled by the PTX ISA's words through variants/common/mma_layout.h; an address that a GPU would refuse,
 // or that costs it bank conflicts, throws.
 
+#include <cstring>
 #include <stdexcept>
 #include <vector>
 
@@ -36,6 +37,37 @@ void model_mma(const C& c, const Matrices* a, const Matrices* b, int half) {
   }
 }
 
+/// [16, 8] += [16, 8] [8, 8] of tf32 numbers; what a register holds beyond tf32's bits is cut off.
+template <class C>
+void model_mma_tf32(const C& c, const Matrices* a, const Matrices* b, int half) {
+  const auto number = [](uint32_t bits) {
+    float value;
+    bits &= ~0x1fffu;
+    std::memcpy(&value, &bits, sizeof(value));
+    return value;
+  };
+  float a_values[16][8], b_values[8][8];
+  for (int lane = 0; lane < kWarpLanes; ++lane) {
+    for (int r = 0; r < 4; ++r) {
+      const Cell at = mma_a_tf32(lane, r);
+      a_values[at.row][at.column] = number(a[lane].of[r]);
+    }
+    for (int r = 0; r < 2; ++r) {
+      const Cell at = mma_b_tf32(lane, r);
+      b_values[at.row][at.column] = number(b[lane].of[2 * half + r]);
+    }
+  }
+  for (int lane = 0; lane < kWarpLanes; ++lane) {
+    float(&sums)[4] = c(lane);
+    for (int e = 0; e < 4; ++e) {
+      const Cell at = mma_c(lane, e);
+      float product = 0;
+      for (int k = 0; k < 8; ++k) product += a_values[at.row][k] * b_values[k][at.column];
+      sums[e] += product;
+    }
+  }
+}
+
 /// address(lane) as ldmatrix.x4 takes it, out[lane] as it gives it.
 template <class Address>
 void model_ldmatrix(bool transposed, const Address& address, Matrices* out) {
@@ -58,6 +90,21 @@ void model_ldmatrix(bool transposed, const Address& address, Matrices* out) {
       }
       out[lane].of[matrix] = bits;
     }
+  }
+}
+
+/// One 4-byte load of every lane after another.
+template <class Address>
+void model_load_words(const Address& address, Matrices* out) {
+  for (int k = 0; k < 4; ++k) {
+    uint32_t banks = 0;
+    for (int lane = 0; lane < kWarpLanes; ++lane) {
+      const auto at = reinterpret_cast<uintptr_t>(address(lane, k));
+      if (at % 4 != 0) throw std::logic_error("load: misaligned address");
+      banks |= 1u << at / 4 % 32;
+      std::memcpy(&out[lane].of[k], address(lane, k), 4);
+    }
+    if (banks != ~0u) throw std::logic_error("load: bank conflict");
   }
 }
 
@@ -109,9 +156,35 @@ class HostWarp {
     model_ldmatrix(kTransposed, address, loaded.values);
     return loaded;
   }
+  template <class Address>
+  Lanes<Matrices> load_words(const Address& address) {
+    Lanes<Matrices> loaded;
+    model_load_words(address, loaded.values);
+    return loaded;
+  }
+  template <class T>
+  Lanes<MmaOperand<T>> operand(const Lanes<Matrices>& loaded) {
+    Lanes<MmaOperand<T>> made;
+    for (int lane = 0; lane < kWarpLanes; ++lane) made.values[lane] = operand_of<T>(loaded[lane]);
+    return made;
+  }
   template <class T, class C>
-  void multiply(const C& c, const Lanes<Matrices>& a, const Lanes<Matrices>& b, int half) {
-    model_mma<T>([&](int lane) -> float(&)[4] { return c(states_[lane]); }, a.values, b.values, half);
+  void multiply(const C& c, const Lanes<MmaOperand<T>>& a, const Lanes<MmaOperand<T>>& b, int half) {
+    const auto sums = [&](int lane) -> float(&)[4] { return c(states_[lane]); };
+    if constexpr (std::is_same_v<T, float>) {
+      Matrices a_big[kWarpLanes], a_small[kWarpLanes], b_big[kWarpLanes], b_small[kWarpLanes];
+      for (int lane = 0; lane < kWarpLanes; ++lane) {
+        a_big[lane] = a[lane].big;
+        a_small[lane] = a[lane].small;
+        b_big[lane] = b[lane].big;
+        b_small[lane] = b[lane].small;
+      }
+      model_mma_tf32(sums, a_small, b_big, half);
+      model_mma_tf32(sums, a_big, b_small, half);
+      model_mma_tf32(sums, a_big, b_big, half);
+    } else {
+      model_mma<T>(sums, a.values, b.values, half);
+    }
   }
 
  private:

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
 #include <memory>
 
 #include "harness/campaign/point_entry.h"
@@ -59,10 +60,11 @@ class PointRun {
     board_.announce(Board::kNoVariant, Step::inputs);
     inputs_ = make_inputs(problem_, job_.fill, job_.seed);
     board_.announce(Board::kNoVariant, Step::oracle);
-    truth_ = make_truth(problem_, inputs_,
-                        {.threads = job_.threads,
-                         .max_pairs = job_.process == 0 ? kFirstPairs : kLaterPairs,
-                         .seed = job_.seed + static_cast<uint64_t>(job_.process)});  // other rows each
+    truth_ = solve(0);
+    for (const PointEntry& entry : entries_) {
+      const double rounding = entry.variant->info().operand_rounding;
+      if (rounding > 0 && !entry.finished) rounded_truths_[rounding] = solve(rounding);
+    }
     for (const std::vector<PointEntry*>& group : groups()) {
       run_group(group);
       emit_finished();
@@ -258,8 +260,20 @@ class PointRun {
     entry.finish(Status::disagrees, "changes " + changed);
   }
 
+  Truth solve(double operand_rounding) const {
+    return make_truth(problem_, inputs_,
+                      {.threads = job_.threads,
+                       .max_pairs = job_.process == 0 ? kFirstPairs : kLaterPairs,
+                       .seed = job_.seed + static_cast<uint64_t>(job_.process),  // other rows each
+                       .operand_rounding = operand_rounding});
+  }
+  const Truth& truth_of(const Variant& variant) const {
+    const double rounding = variant.info().operand_rounding;
+    return rounding == 0 ? truth_ : rounded_truths_.at(rounding);
+  }
+
   void judge(PointEntry& entry, const Outputs<float>& outputs) {
-    const Verdict verdict = compare(problem_, truth_, outputs);
+    const Verdict verdict = compare(problem_, truth_of(*entry.variant), outputs);
     entry.row.error_rel_l2 = verdict.rel_l2;
     entry.row.error_max_abs = verdict.max_abs;
     entry.row.error_bound = verdict.worst;
@@ -285,7 +299,7 @@ class PointRun {
     board_.announce(entry.index, Step::verify);
     entry.binding->poison_outputs();
     entry.call(*entry.binding);
-    const Verdict verdict = compare(problem_, truth_, entry.binding->outputs());
+    const Verdict verdict = compare(problem_, truth_of(*entry.variant), entry.binding->outputs());
     judge_manners(entry);
     if (entry.finished) return;
     if (verdict.ok) return entry.finish(Status::ok, "");
@@ -300,6 +314,7 @@ class PointRun {
   std::vector<PointEntry> entries_;
   Inputs<float> inputs_;
   Truth truth_;
+  std::map<double, Truth> rounded_truths_;  ///< by operand rounding, of the few variants that declare one
 };
 
 }  // namespace

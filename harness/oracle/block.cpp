@@ -48,7 +48,8 @@ void project_output(const Problem& p, const KnownTensor& o, const std::vector<do
 
 }  // namespace
 
-Truth solve_block(const Problem& p, const Inputs<double>& inputs, const Sample& sample, int threads) {
+Truth solve_block(const Problem& p, const Inputs<double>& inputs, double operand_rounding,
+                  const Sample& sample, int threads) {
   const int64_t model = p.model_width();
   Inputs<double> core, magnitudes;
   core.shaw_key = inputs.shaw_key;
@@ -57,8 +58,8 @@ Truth solve_block(const Problem& p, const Inputs<double>& inputs, const Sample& 
   project(inputs.x, inputs.wq, model, p.heads_q * p.head_dim, threads, core.q, magnitudes.q);
   project(inputs.x, inputs.wk, model, p.heads_kv * p.head_dim, threads, core.k, magnitudes.k);
   project(inputs.x, inputs.wv, model, p.heads_kv * p.value_dim, threads, core.v, magnitudes.v);
-  const Truth inner =
-      solve_core<double>(p.with(Scope::core), {core, &magnitudes}, Bound::projection(model), sample, threads);
+  const RoundedInputs rounded{Bound::projection(model), operand_rounding};
+  const Truth inner = solve_core<double>(p.with(Scope::core), {core, &magnitudes}, rounded, sample, threads);
   Truth truth = empty_truth(p, sample);
   project_output(p, *inner.tensor("o"), inputs.wo, *truth.tensor("o"));
   truth.tensor("lse")->value = inner.tensor("lse")->value;

@@ -17,18 +17,19 @@ void Condition::include(double score, int64_t count) {
   terms = std::max(terms, count);
 }
 
-Bound::Bound(Dtype dtype, int64_t head_dim, double input_error)
+Bound::Bound(Dtype dtype, int64_t head_dim, const RoundedInputs& rounded)
     : score_factor_(std::max(4.0, 1.5 * std::sqrt(static_cast<double>(head_dim)))),
       storage_epsilon_(dtype == Dtype::f32 ? 0 : epsilon_of(dtype)),
       // times the relative bound, at least 8 eps or one storage epsilon, this covers a weight that is flushed
       floor_(dtype == Dtype::f16 ? 0x1p-15 : kSmallest / (8 * kEpsilon)),
       // a subnormal half is a multiple of 2^-24
       smallest_(dtype == Dtype::f16 ? 0x1p-25 : kSmallest),
-      input_error_(input_error) {}
+      rounded_(rounded) {}
 
 double Bound::relative(const Condition& row) const {
   const double s = row.largest_score;
-  return kEpsilon * (8 + score_factor_ * s + static_cast<double>(row.terms) / 4) + input_error_ * (4 * s + 1);
+  return kEpsilon * (8 + score_factor_ * s + static_cast<double>(row.terms) / 4) +
+         rounded_.projected * (4 * s + 1) + rounded_.operands * (4 * s + 2);
 }
 
 double Bound::output(const Condition& row, double magnitude, double truth) const {

@@ -33,6 +33,11 @@
 // RoPE. A rotated channel is x cos - y sin, of magnitude |x||cos| + |y||sin| <= hypot(x, y): that number
 // stands for |q_c| and |k_c| everywhere, and for the magnitudes of dQ and dK after the rotation back.
 //
+// Rounded operands. A variant whose products round their float32 operands (tf32) by at most r of each
+// declares r. As a block's inputs below: scores are wrong by 2 r S, P by twice that, V by r, and P is itself
+// an operand, by r: relative bound += r (4 S + 2). The roundings of a score's channels are independent, so
+// this is far from being reached for large d, but single ones reach it.
+//
 // Block. q = x W_Q is itself rounded: its error is `input_error` times |x| |W_Q|, alike for k and v.
 // Roundings of a product of length D are independent to first order and grow like sqrt(D) (Higham and Mary
 // 2019), so input_error = eps (2 + 2 sqrt D). With these magnitudes in place of |q|, |k|, |v| the scores are
@@ -52,9 +57,15 @@ struct Condition {
   void include(double score, int64_t count);
 };
 
+/// What is rounded beside the arithmetic, relative.
+struct RoundedInputs {
+  double projected = 0;  ///< input_error of a block
+  double operands = 0;   ///< r of a variant
+};
+
 class Bound {
  public:
-  Bound(Dtype dtype, int64_t head_dim, double input_error);
+  Bound(Dtype dtype, int64_t head_dim, const RoundedInputs& rounded);
 
   /// Added to every weight in a magnitude sum.
   double floor() const { return floor_; }
@@ -73,7 +84,7 @@ class Bound {
   double storage_epsilon_;  ///< 0 for float32
   double floor_;
   double smallest_;  ///< absolute error of storing what is too small for the type
-  double input_error_;
+  RoundedInputs rounded_;
 };
 
 }  // namespace attn

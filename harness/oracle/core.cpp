@@ -18,11 +18,11 @@ void write(KnownTensor* tensor, int64_t row, const std::vector<double>& value,
 template <class Real>
 class CoreSolver {
  public:
-  CoreSolver(const Problem& problem, const CoreOperands<Real>& operands, double input_error,
+  CoreSolver(const Problem& problem, const CoreOperands<Real>& operands, const RoundedInputs& rounded,
              const Sample& sample, int threads)
       : p_(problem),
         operands_(operands),
-        bound_(problem.dtype, problem.head_dim, input_error),
+        bound_(problem.dtype, problem.head_dim, rounded),
         sample_(sample),
         threads_(threads),
         truth_(empty_truth(problem, sample)),
@@ -129,12 +129,14 @@ class CoreSolver {
 }  // namespace
 
 template <class Real>
-Truth solve_core(const Problem& problem, const CoreOperands<Real>& operands, double input_error,
+Truth solve_core(const Problem& problem, const CoreOperands<Real>& operands, const RoundedInputs& rounded,
                  const Sample& sample, int threads) {
-  return CoreSolver(problem, operands, input_error, sample, threads).solve();
+  return CoreSolver(problem, operands, rounded, sample, threads).solve();
 }
 
-template Truth solve_core(const Problem&, const CoreOperands<float>&, double, const Sample&, int);
-template Truth solve_core(const Problem&, const CoreOperands<double>&, double, const Sample&, int);
+template Truth solve_core(const Problem&, const CoreOperands<float>&, const RoundedInputs&, const Sample&,
+                          int);
+template Truth solve_core(const Problem&, const CoreOperands<double>&, const RoundedInputs&, const Sample&,
+                          int);
 
 }  // namespace attn

@@ -26,7 +26,9 @@ Measured Laboratory::run(const Problem& problem, const Inputs<float>& in) const 
   if (!support_of(variant_, problem)) throw Unsupported{};
   Binding binding(variant_, problem, in, {.threads = threads_});
   binding.run();
-  return {problem, binding.outputs(), make_truth(problem, in, {.threads = threads_})};
+  return {
+      problem, binding.outputs(),
+      make_truth(problem, in, {.threads = threads_, .operand_rounding = variant_.info().operand_rounding})};
 }
 
 void expect_near(const char* what, int64_t element, double found, double expected, double accepted) {

@@ -125,14 +125,17 @@ Truth empty_truth(const Problem& p, const Sample& sample) {
 
 Truth make_truth(const Problem& p, const Inputs<double>& inputs, const TruthOptions& options) {
   const Sample sample = draw_sample(p, options);
-  if (p.scope == Scope::core) return solve_core<double>(p, {inputs}, 0, sample, options.threads);
+  if (p.scope == Scope::core) {
+    return solve_core<double>(p, {inputs}, {.operands = options.operand_rounding}, sample, options.threads);
+  }
   if (p.pass == Pass::bwd) throw std::logic_error("the oracle has no backward of a block");
-  return solve_block(p, inputs, sample, options.threads);
+  return solve_block(p, inputs, options.operand_rounding, sample, options.threads);
 }
 
 Truth make_truth(const Problem& p, const Inputs<float>& inputs, const TruthOptions& options) {
   if (p.scope == Scope::block) return make_truth(p, to_double(inputs), options);
-  return solve_core<float>(p, {inputs}, 0, draw_sample(p, options), options.threads);
+  return solve_core<float>(p, {inputs}, {.operands = options.operand_rounding}, draw_sample(p, options),
+                           options.threads);
 }
 
 Outputs<double> solve(const Problem& p, const Inputs<double>& inputs, int threads) {

@@ -1,9 +1,9 @@
 #pragma once
-// Index maps of the tensor-core instructions of sm_80: which lane holds which element, and where 16-bit tiles
-// lie in shared memory. Kernels address through these functions and the tests' model of the instructions
+// Index maps of the tensor-core instructions of sm_80: which lane holds which element, and where tiles lie in
+// shared memory. Kernels address through these functions and the tests' model of the instructions
 // computes through them, so what the tests prove is what the kernels do.
 //
-// PTX ISA, "Matrix Fragments for mma.m16n8k16" and "ldmatrix".
+// PTX ISA, "Matrix Fragments for mma.m16n8k16", "for mma.m16n8k8" (tf32) and "ldmatrix".
 
 #include "harness/problem/mask.h"
 
@@ -30,11 +30,18 @@ ATTN_HOST_DEVICE constexpr Cell mma_c(int lane, int element) {
   return {lane / 4 + element / 2 * 8, lane % 4 * 2 + element % 2};
 }
 
+/// Of tf32 numbers a register holds one. A is [16, 8] in four registers, B [8, 8] in two, C as above.
+ATTN_HOST_DEVICE constexpr Cell mma_a_tf32(int lane, int r) {
+  return {lane / 4 + r % 2 * 8, lane % 4 + r / 2 * 4};
+}
+ATTN_HOST_DEVICE constexpr Cell mma_b_tf32(int lane, int r) { return {lane % 4 + r * 4, lane / 4}; }
+
 /// ldmatrix.x4 loads four 8x8 matrices: lane l gives the address of row l % 8 of matrix l / 8, and receives
 /// from each matrix the two elements of one register. Transposed, it receives the elements (column, row).
+/// Two 16-bit elements are one float32: row lane / 4, column lane % 4 of an 8x4 matrix.
 ATTN_HOST_DEVICE constexpr Cell matrix_element(int lane, int half) { return {lane / 4, lane % 4 * 2 + half}; }
 
-/// A row of a tile in shared memory, and 8 of its elements: 16 bytes.
+/// A row of a tile in shared memory, and 16 bytes of it.
 struct Chunk {
   int row;
   int chunk;
@@ -53,6 +60,21 @@ struct WeightPair {
   int first;
 };
 ATTN_HOST_DEVICE constexpr WeightPair weights_of_a(int r) { return {r / 2, r % 2 * 2}; }
+
+/// In tf32 one result of S (16 queries, 8 keys) is one A of P V if column k of A, and row k of B, stand for
+/// this key of the eight: then register r is an element that the lane holds already.
+ATTN_HOST_DEVICE constexpr int key_of_tf32(int k) { return k % 4 * 2 + k / 4; }
+ATTN_HOST_DEVICE constexpr int weight_of_a_tf32(int r) { return r % 2 * 2 + r / 2; }
+/// Register r of such a B: a row of the tile, one of two chunks, and one of its four elements.
+struct Word {
+  int row;
+  int chunk;
+  int element;
+};
+ATTN_HOST_DEVICE constexpr Word word_of_b_tf32(int lane, int r) {
+  const Cell at = mma_b_tf32(lane, r);
+  return {key_of_tf32(at.row), at.column / 4, at.column % 4};
+}
 
 /// Where a chunk of a row lies. Rows are multiples of 128 bytes, so that 8 rows of one logical chunk, which
 /// is what an ldmatrix reads at a time, would share 4 banks; exclusive-or spreads them over all 32.

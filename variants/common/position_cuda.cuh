@@ -126,6 +126,19 @@ class DeviceRope {
   int64_t first_position_ = 0, positions_ = 0, pairs_ = 0;
 };
 
+/// Columns of the Shaw tables that some pair of the problem uses: [first, first + count).
+struct ShawColumns {
+  int64_t first = 0;
+  int64_t count = 0;
+
+  static ShawColumns of(const Problem& p) {
+    if (!p.position.shaw() || p.seq_kv == 0) return {};
+    const int64_t first = shaw_index(p.position.clip, -(p.seq_q - 1) - p.offset());
+    const int64_t last = shaw_index(p.position.clip, p.seq_kv - 1 - p.offset());
+    return {first, last - first + 1};
+  }
+};
+
 /// bias(head, i, j) = rows[head * width + i - j + seq_kv - 1]; null: no bias.
 struct BiasRows {
   const float* rows = nullptr;

@@ -6,7 +6,8 @@
 
 namespace attn {
 
-/// The registers that one ldmatrix.x4 gives a lane: one of each of four 8x8 matrices of 16-bit numbers.
+/// The registers that one ldmatrix.x4 gives a lane: one of each of four 8x8 matrices of 16-bit numbers, or
+/// 8x4 matrices of float32.
 struct Matrices {
   uint32_t of[4];
 };
@@ -29,6 +30,21 @@ ATTN_DEVICE float exp2_approximate(float x) {
 #else
   return x < -126 ? 0.0f : std::exp2(x);
 #endif
+}
+
+/// Nearest number with tf32's 10 bits of mantissa, ties away from zero; NaN stays NaN.
+ATTN_DEVICE float tf32_rounded(float value) {
+#if defined(__CUDA_ARCH__)
+  uint32_t bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+#else
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof(bits));
+  if (value - value == 0) bits = (bits + 0x1000u) & ~0x1fffu;
+#endif
+  float rounded;
+  memcpy(&rounded, &bits, sizeof(rounded));
+  return rounded;
 }
 
 #if defined(__CUDACC__)
@@ -103,6 +119,14 @@ __device__ __forceinline__ void mma_bf16(float (&c)[4], const Matrices& a, uint3
 }
 __device__ __forceinline__ void mma_f16(float (&c)[4], const Matrices& a, uint32_t b0, uint32_t b1) {
   asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a.of[0]), "r"(a.of[1]), "r"(a.of[2]), "r"(a.of[3]), "r"(b0), "r"(b1));
+}
+
+/// c += a b, [16, 8] += [16, 8] [8, 8] on tf32 numbers (of float32 the upper 19 bits), float32 sums.
+__device__ __forceinline__ void mma_tf32(float (&c)[4], const Matrices& a, uint32_t b0, uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
       "{%0, %1, %2, %3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a.of[0]), "r"(a.of[1]), "r"(a.of[2]), "r"(a.of[3]), "r"(b0), "r"(b1));

@@ -1,14 +1,15 @@
 #pragma once
-// A tile of 16-bit rows in shared memory, 16-byte chunks swizzled (mma_layout.h): copied in, cleaned of NaN,
-// written out. Each thread of a block moves the same chunks in every tile; 8 neighbours move 128 bytes of one
-// row, which is one line of memory and all 32 banks.
+// A tile of rows in shared memory, 16-bit or float32, 16-byte chunks swizzled (mma_layout.h): copied in,
+// cleaned of NaN, written out. Each thread of a block moves the same chunks in every tile; 8 neighbours move
+// 128 bytes of one row, which is one line of memory and all 32 banks.
+
+#include <type_traits>
 
 #include "variants/common/gpu_tensor.cuh"
 #include "variants/common/mma_layout.h"
 
 namespace attn {
 
-/// 8 elements.
 struct alignas(16) Words {
   uint32_t of[4];
 };
@@ -26,17 +27,33 @@ struct TileRows {
 template <class T, int kWidth>
 struct Tile16 {
   static_assert(kWidth % 64 == 0, "the swizzle needs rows of a multiple of 128 bytes");
-  static constexpr int kChunks = kWidth / 8;
+  static constexpr int kElements = 16 / sizeof(T);  ///< of a chunk
+  static constexpr int kChunks = kWidth / kElements;
 
   /// Elements from the start of the tile.
   ATTN_HOST_DEVICE static constexpr int offset(int row, int chunk) {
-    return row * kWidth + 8 * swizzle(row, chunk);
+    return row * kWidth + kElements * swizzle(row, chunk);
+  }
+  /// The same of chunk `even` + `own`, for an even constant and 0 or 1: the lanes then share all but one
+  /// exclusive-or.
+  ATTN_HOST_DEVICE static constexpr int offset(int row, int even, int own) {
+    return row * kWidth + kElements * (swizzle(row, own) ^ even % 8) + kElements * (even / 8 * 8);
+  }
+  /// The same of one element.
+  ATTN_HOST_DEVICE static constexpr int place(int row, int column) {
+    return offset(row, column / kElements) + column % kElements;
   }
   /// Chunk number k of one of `movers` threads.
   template <int kMovers>
   ATTN_HOST_DEVICE static constexpr Chunk moved(int mover, int k) {
-    static_assert(kMovers % kChunks == 0, "a thread keeps to one column of chunks");
-    return {mover / kChunks + k * (kMovers / kChunks), mover % kChunks};
+    if constexpr (kMovers < kChunks) {
+      static_assert(kChunks % kMovers == 0, "a row takes whole turns");
+      constexpr int kTurns = kChunks / kMovers;
+      return {k / kTurns, mover + k % kTurns * kMovers};
+    } else {
+      static_assert(kMovers % kChunks == 0, "a thread keeps to one column of chunks");
+      return {mover / kChunks + k * (kMovers / kChunks), mover % kChunks};
+    }
   }
 
   /// kRows rows; zeros where there are no rows or no channels.
@@ -52,9 +69,29 @@ struct Tile16 {
     ATTN_UNROLL
     for (int k = 0; k < kRows * kChunks / kThreads; ++k) {
       const Chunk at = moved<kThreads>(thread, k);
-      const bool there = at.row < rows && 8 * at.chunk < from.width;
-      const T* source = from.first + at.row * from.stride + 8 * at.chunk;
+      const bool there = at.row < rows && kElements * at.chunk < from.width;
+      const T* source = from.first + at.row * from.stride + kElements * at.chunk;
       block.copy_or_zero(reinterpret_cast<Float4*>(tile + offset(at.row, at.chunk)), source, there);
+    }
+  }
+
+  /// The same element by element, from any alignment and other number type.
+  template <int kRows, int kThreads, class From>
+  ATTN_DEVICE static void load_elements(int thread, const TileRows<const From>& from, T* tile) {
+    ATTN_ROLL
+    for (int k = 0; k < kRows * kChunks / kThreads; ++k) {
+      const Chunk at = moved<kThreads>(thread, k);
+      const From* source = from.first + at.row * from.stride + kElements * at.chunk;
+      T* target = tile + offset(at.row, at.chunk);
+      ATTN_ROLL
+      for (int e = 0; e < kElements; ++e) {
+        const bool there = at.row < from.count && kElements * at.chunk + e < from.width;
+        if constexpr (std::is_same_v<T, From>) {
+          target[e] = there ? source[e] : T{};
+        } else {
+          set(target[e], there ? to_float(source[e]) : 0.0f);
+        }
+      }
     }
   }
 
@@ -84,8 +121,8 @@ struct Tile16 {
       if (bad == 0) continue;
       found = true;
       for (uint32_t& word : words.of) {
-        const uint32_t sign = not_finite(word);  // a bad half's becomes all of its bits
-        word &= ~((sign >> 15) * 0xffffu);
+        const uint32_t sign = not_finite(word);  // a bad number's becomes all of its bits
+        word &= sizeof(T) == 4 ? (sign ? 0u : ~0u) : ~((sign >> 15) * 0xffffu);
       }
     }
     return found;
@@ -97,39 +134,31 @@ struct Tile16 {
     ATTN_UNROLL
     for (int k = 0; k < kRows * kChunks / kWarpLanes; ++k) {
       const Chunk at = moved<kWarpLanes>(lane, k);
-      if (at.row >= to.count || 8 * at.chunk >= to.width) continue;
+      if (at.row >= to.count || kElements * at.chunk >= to.width) continue;
       const T* source = tile + offset(at.row, at.chunk);
-      T* target = to.first + at.row * to.stride + 8 * at.chunk;
+      T* target = to.first + at.row * to.stride + kElements * at.chunk;
       if (to.aligned) {
         *reinterpret_cast<Words*>(target) = *reinterpret_cast<const Words*>(source);
       } else {
         ATTN_ROLL
-        for (int e = 0; e < 8 && 8 * at.chunk + e < to.width; ++e) target[e] = source[e];
+        for (int e = 0; e < kElements && kElements * at.chunk + e < to.width; ++e) target[e] = source[e];
       }
     }
   }
 
  private:
-  /// The sign bits of the halves whose exponent is all ones.
+  /// The sign bits of the numbers whose exponent is all ones.
   ATTN_DEVICE static uint32_t not_finite(uint32_t pair) {
+    if constexpr (sizeof(T) == 4) {
+      return (pair & 0x7f800000u) == 0x7f800000u ? 0x80000000u : 0u;
+    } else {
+      return not_finite_halves(pair);
+    }
+  }
+  ATTN_DEVICE static uint32_t not_finite_halves(uint32_t pair) {
     constexpr uint32_t kBoth = 0x10001u, kExponent = T::kExponent * kBoth;
     constexpr uint32_t kLowest = (T::kExponent & (~T::kExponent + 1u)) * kBoth;
     return ((pair & kExponent) + kLowest) & (0x8000u * kBoth);
-  }
-
-  template <int kRows, int kThreads>
-  ATTN_DEVICE static void load_elements(int thread, const TileRows<const T>& from, T* tile) {
-    ATTN_ROLL
-    for (int k = 0; k < kRows * kChunks / kThreads; ++k) {
-      const Chunk at = moved<kThreads>(thread, k);
-      const T* source = from.first + at.row * from.stride + 8 * at.chunk;
-      T* target = tile + offset(at.row, at.chunk);
-      ATTN_ROLL
-      for (int e = 0; e < 8; ++e) {
-        const bool there = at.row < from.count && 8 * at.chunk + e < from.width;
-        target[e] = there ? source[e] : T{};
-      }
-    }
   }
 };
 

@@ -6,7 +6,13 @@
 //   warp.each([&](int lane, Thread& state) { ... });             every lane for itself
 //   auto x = warp.make([&](int lane, Thread& state) { ... });    a register in every lane
 //   auto m = warp.template load_matrices<kTransposed>(address);  ldmatrix; address(lane)
+//   auto m = warp.load_words(address);                           4 bytes at address(lane, 0), .., (lane, 3)
+//   auto a = warp.template operand<T>(m);                        as the tensor cores take it
 //   warp.template multiply<T>(c, a, b, half);                    mma; c(state) is a float[4]
+//
+// Float32 is multiplied in three products of tf32 numbers: x = big + small + at most 2^-23 x, and small times
+// small, at most 2^-22 of the product, is left out (Ootomo and Yokota 2022, without their correction of the
+// sums' rounding).
 
 #include <type_traits>
 
@@ -24,9 +30,46 @@ ATTN_DEVICE uint32_t pack(float low, float high) {
   return static_cast<uint32_t>(T::rounded(high).bits) << 16 | T::rounded(low).bits;
 #endif
 }
+struct alignas(8) Float2 {
+  float x, y;
+};
+/// Two neighbours of a row, `low` first.
+template <class T>
+ATTN_DEVICE void store_pair(T* to, float low, float high) {
+  if constexpr (std::is_same_v<T, float>) {
+    *reinterpret_cast<Float2*>(to) = {low, high};
+  } else {
+    *reinterpret_cast<uint32_t*>(to) = pack<T>(low, high);
+  }
+}
 template <class T>
 ATTN_DEVICE T half_of(uint32_t pair, int half) {
   return {static_cast<uint16_t>(pair >> (16 * half))};
+}
+
+struct SplitMatrices {
+  Matrices big, small;
+};
+/// What a lane holds of an operand of numbers T.
+template <class T>
+using MmaOperand = std::conditional_t<std::is_same_v<T, float>, SplitMatrices, Matrices>;
+
+template <class T>
+ATTN_DEVICE MmaOperand<T> operand_of(const Matrices& loaded) {
+  if constexpr (std::is_same_v<T, float>) {
+    SplitMatrices split;
+    ATTN_UNROLL
+    for (int r = 0; r < 4; ++r) {
+      float whole;
+      memcpy(&whole, &loaded.of[r], sizeof(whole));
+      const float big = tf32_rounded(whole), small = tf32_rounded(whole - big);
+      memcpy(&split.big.of[r], &big, sizeof(big));
+      memcpy(&split.small.of[r], &small, sizeof(small));
+    }
+    return split;
+  } else {
+    return loaded;
+  }
 }
 
 #if defined(__CUDACC__)
@@ -42,7 +85,7 @@ class CudaWarp {
   };
 
   __device__ __forceinline__ explicit CudaWarp(State& state)
-      : state_(state), lane_(recomputed(static_cast<int>(threadIdx.x) % kWarpLanes)) {}
+      : state_(state), lane_(recomputed(static_cast<int>(threadIdx.x)) & (kWarpLanes - 1)) {}
 
   __device__ __forceinline__ int index() const { return static_cast<int>(threadIdx.x) / kWarpLanes; }
   template <class Step>
@@ -68,15 +111,32 @@ class CudaWarp {
   __device__ __forceinline__ Lanes<Matrices> load_matrices(const Address& address) {
     return {ldmatrix_x4<kTransposed>(address(lane_))};
   }
+  template <class Address>
+  __device__ __forceinline__ Lanes<Matrices> load_words(const Address& address) {
+    Lanes<Matrices> loaded;
+    ATTN_UNROLL
+    for (int k = 0; k < 4; ++k) loaded.value.of[k] = *reinterpret_cast<const uint32_t*>(address(lane_, k));
+    return loaded;
+  }
+  template <class T>
+  __device__ __forceinline__ Lanes<MmaOperand<T>> operand(const Lanes<Matrices>& loaded) {
+    return {operand_of<T>(loaded.value)};
+  }
   /// c += A B; B is half `half` of two that were loaded side by side.
   template <class T, class C>
-  __device__ __forceinline__ void multiply(const C& c, const Lanes<Matrices>& a, const Lanes<Matrices>& b,
-                                           int half) {
-    const uint32_t b0 = b.value.of[2 * half], b1 = b.value.of[2 * half + 1];
-    if constexpr (std::is_same_v<T, Bf16>) {
-      mma_bf16(c(state_), a.value, b0, b1);
+  __device__ __forceinline__ void multiply(const C& c, const Lanes<MmaOperand<T>>& a,
+                                           const Lanes<MmaOperand<T>>& b, int half) {
+    float(&sums)[4] = c(state_);
+    const int r = 2 * half;
+    if constexpr (std::is_same_v<T, float>) {
+      const Matrices &big = b.value.big, &small = b.value.small;
+      mma_tf32(sums, a.value.small, big.of[r], big.of[r + 1]);
+      mma_tf32(sums, a.value.big, small.of[r], small.of[r + 1]);
+      mma_tf32(sums, a.value.big, big.of[r], big.of[r + 1]);
+    } else if constexpr (std::is_same_v<T, Bf16>) {
+      mma_bf16(sums, a.value, b.value.of[r], b.value.of[r + 1]);
     } else {
-      mma_f16(c(state_), a.value, b0, b1);
+      mma_f16(sums, a.value, b.value.of[r], b.value.of[r + 1]);
     }
   }
 

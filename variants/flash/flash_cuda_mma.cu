@@ -1,17 +1,22 @@
 // Fused attention on tensor cores (mma.sync, sm_80 and later): bf16 and f16 forward with LSE, every mask,
-// ALiBi, T5 and softcap, head widths up to 256. The backward has a file of its own.
+// position and softcap, head widths up to 256. The backward has a file of its own.
 //
 // FlashAttention-2's forward: a thread block holds a block of queries in shared memory and streams over the
 // key tiles that its mask does not call empty; scores, weights and output stay in registers. The thread block
 // stands in flash_mma.cuh, where tests run it on the host.
 //
+// RoPE: a kernel before it rotates Q and K into float32 copies, and Q K^T is three tf32 products: rotated
+// rows rounded to 16 bits would miss the error bound. Shaw: flash_mma_shaw.cuh.
+//
 // Time O(h n^2 d) (visited tiles only), workspace O(n): the mask's arrays, one row of biases per head for
-// ALiBi and T5. Dao, "FlashAttention-2", 2023, algorithm 1.
+// ALiBi and T5, float32 copies of Q and K for RoPE; O(n k) for a Shaw clip k. Dao, "FlashAttention-2", 2023,
+// algorithm 1.
 // Measured effect: not measured, it has not run on a GPU yet.
 
 #include "harness/variant.h"
 #include "variants/flash/flash_cuda_mma_backward.h"
 #include "variants/flash/flash_mma_forward.cuh"
+#include "variants/flash/flash_mma_positions.h"
 
 namespace attn {
 namespace {
@@ -29,8 +34,6 @@ class FlashCudaMma final : public Variant {
     if (p.pass == Pass::bwd) return FlashCudaMmaBackward::supports(p);
     if (p.dtype == Dtype::f32) return {"bf16 and f16 only"};
     if (p.head_dim > kFlashMmaWidest || p.value_dim > kFlashMmaWidest) return {"d and dv at most 256"};
-    if (p.position.shaw()) return {"no Shaw terms: their tables are float32"};
-    if (p.position.rope()) return {"no RoPE: rotated q and k would be rounded to 16 bits once more"};
     if (flash_mma_blocks(p) > INT32_MAX) return {"more than 2^31 - 1 thread blocks"};
     return {};
   }
@@ -51,8 +54,11 @@ class FlashCudaMma final : public Variant {
                Workspace& workspace) const override {
     const CudaQueue queue(context.stream);
     const FlashMmaScratch scratch = FlashMmaScratch::take(p, workspace);
-    if (p.dtype == Dtype::bf16) return flash_mma_forward<Bf16>(queue, p, args, scratch);
-    flash_mma_forward<F16>(queue, p, args, scratch);
+    if (p.position.rope() || p.position.shaw()) {
+      return enqueue_flash_mma_positions(context.stream, p, args, scratch);
+    }
+    if (p.dtype == Dtype::bf16) return flash_mma_common<Bf16>(queue, p, args, scratch);
+    flash_mma_common<F16>(queue, p, args, scratch);
   }
   void backward(const Context& context, const Problem& p, const Backward& args,
                 Workspace& workspace) const override {

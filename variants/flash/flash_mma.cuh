@@ -1,9 +1,9 @@
 #pragma once
-// The thread block of flash/cuda/mma: 128 (64 for d > 128) queries of one head on tensor cores against the
-// keys they may see, tile by tile.
+// The thread block of flash/cuda/mma and flash/cuda/tf32x3: 128 (64 for d > 128) queries of one head on
+// tensor cores against the keys they may see, tile by tile.
 //
 //   S = Q K^T (tensor cores, float32 sums); scale, softcap, bias; masked entries become -inf by select
-//   P = 2^(S - r), l += rowsum P, O += P V (tensor cores, P rounded to 16 bits)
+//   P = 2^(S - r), l += rowsum P, O += P V (tensor cores, P rounded to the type of V)
 //   at the end O /= l, LSE = (r + log2 l) ln 2
 // The reference r is a maximum seen so far. It moves, and O and l are rescaled, only when a row exceeds it by
 // 8 (then P <= 256, far from overflow even in f16): after the first tiles hardly ever.
@@ -23,16 +23,18 @@
 
 #include <limits>
 
+#include "variants/common/mma_products.cuh"
 #include "variants/common/position_cuda.cuh"
-#include "variants/common/tile16.cuh"
-#include "variants/common/warp.cuh"
+#include "variants/flash/flash_mma_shaw.cuh"
 #include "variants/flash/flash_tiles.cuh"
 
 namespace attn {
 
-template <class T>  // Bf16 or F16
+/// T: of V and O. S: of Q and K; float for rotated copies of 16-bit tensors.
+template <class T, class S = T>
 struct FlashMmaArgs : FlashShape {
-  GpuTensor<const T> q, k, v;
+  GpuTensor<const S> q, k;
+  GpuTensor<const T> v;
   GpuTensor<T> o;
   float* lse;  // [batch, heads_q, seq_q]
   int head_dim, value_dim;
@@ -40,22 +42,37 @@ struct FlashMmaArgs : FlashShape {
   float scale;
   float softcap;  ///< 0: none
   BiasRows bias;
+  FlashShawArgs shaw;
 };
 
-/// The largest tiles that ptxas keeps in registers.
-constexpr int flash_mma_rows(int width) { return width == 256 ? 64 : 128; }
-constexpr int flash_mma_keys(int width, bool extended) { return extended && width == 128 ? 32 : 64; }
+/// What an instance of the kernel can do, each including those before: nothing more; a mask; a bias, a
+/// softcap, a negative scale; Shaw's terms.
+enum class FlashKind { plain, masked, extended, shaw };
 
-/// kWidth: padded head_dim and value_dim. kMasked: the problem has a mask. kExtended: it has a bias, a
-/// softcap or a negative scale.
-template <class T, int kWidth, bool kMasked, bool kExtended>
+/// The largest tiles that ptxas keeps in registers, of at most 96 KiB.
+constexpr int flash_mma_rows(int width, FlashKind kind) {
+  return width == 256 || kind == FlashKind::shaw ? 64 : 128;
+}
+/// `wide`: Q and K are float32.
+constexpr int flash_mma_keys(int width, bool wide, FlashKind kind) {
+  if (wide) return width == 64 ? 64 : width == 128 ? 32 : 16;
+  if (kind == FlashKind::shaw) return width == 256 ? 32 : 64;
+  return kind == FlashKind::extended && width == 128 ? 32 : 64;
+}
+
+/// kWidth: padded head_dim and value_dim.
+template <class T, class S, int kWidth, FlashKind kKind>
 struct FlashMma {
   static_assert(kWidth == 64 || kWidth == 128 || kWidth == 256, "tiles are chosen for these widths");
+  static constexpr bool kMasked = kKind >= FlashKind::masked;
+  static constexpr bool kExtended = kKind >= FlashKind::extended;
+  static constexpr bool kShaw = kKind == FlashKind::shaw;
+  static constexpr int kWidthOfTile = kWidth;
   static constexpr int kWarps = 4;
   static constexpr int kThreads = kWarps * kWarpLanes;
   static constexpr int kMinBlocks = 2;
-  static constexpr int kRows = flash_mma_rows(kWidth);
-  static constexpr int kKeys = flash_mma_keys(kWidth, kExtended);
+  static constexpr int kRows = flash_mma_rows(kWidth, kKind);
+  static constexpr int kKeys = flash_mma_keys(kWidth, std::is_same_v<S, float>, kKind);
   static constexpr int kWarpRows = kRows / kWarps;
   static constexpr int kRowTiles = kWarpRows / 16;
   static constexpr int kKeyTiles = kKeys / 8;
@@ -65,19 +82,21 @@ struct FlashMma {
   static constexpr float kLog2e = 1.44269504088896340736f;
   static constexpr float kLn2 = 0.69314718055994530942f;
   static_assert(kKeys / 4 <= 32, "the visible keys of a row and thread are the bits of one number");
-  static constexpr size_t shared_bytes() { return (kRows + 2 * kKeys) * kWidth * sizeof(T); }
+  static constexpr size_t shared_bytes() {
+    return (kRows + kKeys) * kWidth * sizeof(S) + kKeys * kWidth * sizeof(T);
+  }
 
-  using Accumulator = float[4];
   struct Thread {
-    Accumulator s[kRowTiles][kKeyTiles];
-    Accumulator o[kRowTiles][kChannelTiles];
+    Accumulators<kRowTiles, kKeyTiles> s;
+    Accumulators<kRowTiles, kChannelTiles> o;
     float reference[kThreadRows];
     float sum[kThreadRows];      ///< over the thread's own keys
     float reduced[kThreadRows];  ///< in and out of a reduction over the lanes
     bool flag;                   ///< into a vote
+    float low[kShaw ? kThreadRows : 1], high[kShaw ? kThreadRows : 1];  ///< alike, of clipped distances
   };
 
-  FlashMmaArgs<T> args;
+  FlashMmaArgs<T, S> args;
 
   using Tiles = FlashTiles<kRows, kKeys, kMasked>;
   using Place = typename Tiles::Place;
@@ -86,9 +105,9 @@ struct FlashMma {
   template <class Block>
   ATTN_DEVICE void run(Block& block, int64_t index, float* shared) const {
     const Place place = Tiles::place_of(args, index);
-    T* queries = reinterpret_cast<T*>(shared);
-    T* keys = queries + kRows * kWidth;
-    T* values = keys + kKeys * kWidth;
+    S* queries = reinterpret_cast<S*>(shared);
+    S* keys = queries + kRows * kWidth;
+    T* values = reinterpret_cast<T*>(keys + kKeys * kWidth);
     start(block);
     int tile = Tiles::next(args, place, place.first);
     if (tile < place.last) {
@@ -101,31 +120,46 @@ struct FlashMma {
       wait(block);
       block.sync();  // K is here; V of the tile before is no longer read
       load_values(block, place, j0, values);
-      block.each_warp([=, this](auto& warp) { multiply_keys(warp, queries, keys); });
+      block.each_warp([=](auto& warp) {
+        multiply_tiles<S, kWidth>(warp, queries + warp.index() * kWarpRows * kWidth, keys, &Thread::s);
+      });
       const bool cleaned = receive_values(block, partial, values);  // K is no longer read
       tile = Tiles::next(args, place, tile + 1);
       if (tile < place.last) load_keys(block, place, int64_t{tile} * kKeys, keys);
       block.each_warp([=, this](auto& warp) {
         if constexpr (kExtended) finish_scores(warp, place, j0);
         if (partial) hide(warp, place, j0);
+        if constexpr (kShaw) {
+          if (args.shaw.values) Shaw::keep(*this, warp, place, j0);
+        }
         weigh(warp);
-        multiply_values(warp, values);
+        if constexpr (kShaw) {
+          if (args.shaw.values) Shaw::add_ends(*this, warp, place, j0);
+        }
+        add_weighted_tile<T, kWidth>(warp, &Thread::s, values, &Thread::o);
         if constexpr (kMasked) {
           if (cleaned) restore(warp, place_anew(index), j0);
         }
       });
     }
-    block.each_warp([=, this](auto& warp) { finish(warp, place_anew(index), queries); });
+    block.each_warp([=, this](auto& warp) { normalise(warp, place_anew(index)); });
+    if constexpr (kShaw) {
+      if (args.shaw.values) Shaw::add_values(*this, block, place, reinterpret_cast<float*>(keys));
+    }
+    block.each_warp([=, this](auto& warp) { write(warp, place_anew(index), queries); });
   }
 
- private:
-  /// Found again instead of waiting in registers.
-  ATTN_DEVICE Place place_anew(int64_t index) const {
-    return Tiles::place_of(args, recomputed(static_cast<int>(index)));
-  }
   /// Row of the block that holds elements 2 (r % 2) and 2 (r % 2) + 1 of the accumulators [r / 2][..].
   ATTN_DEVICE static int row_of(int warp, int lane, int r) {
     return warp * kWarpRows + r / 2 * 16 + mma_c(lane, r % 2 * 2).row;
+  }
+
+ private:
+  using Shaw = FlashShaw<FlashMma>;
+
+  /// Found again instead of waiting in registers.
+  ATTN_DEVICE Place place_anew(int64_t index) const {
+    return Tiles::place_of(args, recomputed(static_cast<int>(index)));
   }
   /// Natural scores times this are exponents of 2.
   ATTN_DEVICE float factor() const { return kExtended ? 1.0f : args.scale * kLog2e; }
@@ -137,6 +171,7 @@ struct FlashMma {
       for (int r = 0; r < kThreadRows; ++r) {
         state.reference[r] = -INFINITY;
         state.sum[r] = 0;
+        if constexpr (kShaw) state.low[r] = state.high[r] = 0;
       }
       ATTN_UNROLL
       for (int m = 0; m < kRowTiles; ++m) {
@@ -153,21 +188,20 @@ struct FlashMma {
   ATTN_DEVICE static void wait(Block& block) {
     block.each([](auto& self, int, Thread&) { self.wait_copies(); });
   }
-  template <int kCount, class Block>
-  ATTN_DEVICE static void load(Block& block, const TileRows<const T>& rows, T* tile) {
+  template <int kCount, class Block, class Element>
+  ATTN_DEVICE static void load(Block& block, const TileRows<const Element>& rows, Element* tile) {
     block.each([=](auto& self, int thread, Thread&) {
-      Tile::template load<kCount, kThreads>(self, thread, rows, tile);
+      Tile16<Element, kWidth>::template load<kCount, kThreads>(self, thread, rows, tile);
     });
   }
   template <class Block>
-  ATTN_DEVICE void load_queries(Block& block, const Place& place, T* tile) const {
-    load<kRows>(block,
-                {args.q.row(place.b, place.i0, place.h), args.q.seq_stride,
-                 Tiles::end_of(args, place) - place.i0, args.head_dim, args.q_aligned},
-                tile);
+  ATTN_DEVICE void load_queries(Block& block, const Place& place, S* tile) const {
+    const TileRows<const S> rows{args.q.row(place.b, place.i0, place.h), args.q.seq_stride,
+                                 Tiles::end_of(args, place) - place.i0, args.head_dim, args.q_aligned};
+    load<kRows>(block, rows, tile);
   }
   template <class Block>
-  ATTN_DEVICE void load_keys(Block& block, const Place& place, int64_t j0, T* tile) const {
+  ATTN_DEVICE void load_keys(Block& block, const Place& place, int64_t j0, S* tile) const {
     load<kKeys>(block, rows_of(args.k, place, j0, args.head_dim, args.k_aligned), tile);
   }
   template <class Block>
@@ -175,8 +209,10 @@ struct FlashMma {
     load<kKeys>(block, rows_of(args.v, place, j0, args.value_dim, args.v_aligned), tile);
   }
   /// Under a mask the pointer to the head is found again for each tile: registers are shortest there.
-  ATTN_DEVICE static TileRows<const T> rows_of(const GpuTensor<const T>& tensor, const Place& place,
-                                               int64_t j0, int width, bool aligned) {
+  template <class Element>
+  ATTN_DEVICE static TileRows<const Element> rows_of(const GpuTensor<const Element>& tensor,
+                                                     const Place& place, int64_t j0, int width,
+                                                     bool aligned) {
     const int b = kMasked ? recomputed(place.b) : place.b;
     const int head = kMasked ? recomputed(place.head_kv) : place.head_kv;
     return {tensor.row(b, j0, head), tensor.seq_stride, place.keys - j0, width, aligned};
@@ -198,49 +234,7 @@ struct FlashMma {
     return false;
   }
 
-  /// S = Q K^T
-  template <class Warp>
-  ATTN_DEVICE static void multiply_keys(Warp& warp, const T* queries, const T* keys) {
-    warp.each([](int, Thread& state) {
-      ATTN_UNROLL
-      for (int m = 0; m < kRowTiles; ++m) {
-        ATTN_UNROLL
-        for (int n = 0; n < kKeyTiles; ++n) {
-          ATTN_UNROLL
-          for (int e = 0; e < 4; ++e) state.s[m][n][e] = 0;
-        }
-      }
-    });
-    const T* rows = queries + warp.index() * kWarpRows * kWidth;
-    ATTN_UNROLL
-    for (int step = 0; step < kWidth / 16; ++step) {
-      typename Warp::template Lanes<Matrices> a[kRowTiles];
-      ATTN_UNROLL
-      for (int m = 0; m < kRowTiles; ++m) {
-        a[m] = warp.template load_matrices<false>([=](int lane) {
-          const Chunk at = chunk_of_a(lane);
-          return rows + Tile::offset(16 * m + at.row, 2 * step + at.chunk);
-        });
-      }
-      ATTN_UNROLL
-      for (int n = 0; n < kKeyTiles; n += 2) {
-        const auto b = warp.template load_matrices<false>([=](int lane) {
-          const Chunk at = chunk_of_b(lane);
-          return keys + Tile::offset(8 * n + at.row, 2 * step + at.chunk);
-        });
-        ATTN_UNROLL
-        for (int m = 0; m < kRowTiles; ++m) {
-          ATTN_UNROLL
-          for (int half = 0; half < 2; ++half) {
-            warp.template multiply<T>([=](Thread& state) -> Accumulator& { return state.s[m][n + half]; },
-                                      a[m], b, half);
-          }
-        }
-      }
-    }
-  }
-
-  /// Scale, softcap and bias; then scores are exponents of 2.
+  /// Shaw key term, scale, softcap and bias; then scores are exponents of 2.
   template <class Warp>
   ATTN_DEVICE void finish_scores(Warp& warp, const Place& place, int64_t j0) const {
     const int64_t keys_left = args.seq_kv - 1 - j0;
@@ -251,14 +245,17 @@ struct FlashMma {
         int64_t i = place.i0 + row_of(warp.index(), lane, r);
         if (i >= args.seq_q) i = args.seq_q - 1;
         const float* bias = args.bias.rows ? args.bias.head(place.h) + i - j0 : nullptr;
+        FlashShawRow shaw{};
+        if constexpr (kShaw) shaw = Shaw::row_of(*this, place, i, j0);
         ATTN_UNROLL
         for (int n = 0; n < kKeyTiles; ++n) {
           ATTN_UNROLL
           for (int e = 0; e < 2; ++e) {
             float& score = state.s[r / 2][n][r % 2 * 2 + e];
+            const int key = 8 * n + mma_c(lane, e).column;
+            if constexpr (kShaw) score += shaw.term(args.shaw, key);
             score *= args.scale;
             if (args.softcap != 0) score = args.softcap * tanhf(score / args.softcap);
-            const int key = 8 * n + mma_c(lane, e).column;
             if (bias) score += bias[-(key < last ? key : last)];
             score *= kLog2e;
           }
@@ -369,6 +366,10 @@ struct FlashMma {
       ATTN_UNROLL
       for (int r = 0; r < kThreadRows; ++r) {
         state.sum[r] *= state.reduced[r];
+        if constexpr (kShaw) {
+          state.low[r] *= state.reduced[r];
+          state.high[r] *= state.reduced[r];
+        }
         ATTN_UNROLL
         for (int n = 0; n < kChannelTiles; ++n) {
           state.o[r / 2][n][r % 2 * 2] *= state.reduced[r];
@@ -376,43 +377,6 @@ struct FlashMma {
         }
       }
     });
-  }
-
-  /// O += P V
-  template <class Warp>
-  ATTN_DEVICE static void multiply_values(Warp& warp, const T* values) {
-    ATTN_UNROLL
-    for (int step = 0; step < kKeys / 16; ++step) {
-      typename Warp::template Lanes<Matrices> weights[kRowTiles];
-      ATTN_UNROLL
-      for (int m = 0; m < kRowTiles; ++m) {
-        weights[m] = warp.make([=](int, Thread& state) {
-          Matrices a;
-          ATTN_UNROLL
-          for (int r = 0; r < 4; ++r) {
-            const WeightPair from = weights_of_a(r);
-            const float* pair = state.s[m][2 * step + from.tile] + from.first;
-            a.of[r] = pack<T>(pair[0], pair[1]);
-          }
-          return a;
-        });
-      }
-      ATTN_UNROLL
-      for (int n = 0; n < kChannelTiles; n += 2) {
-        const auto b = warp.template load_matrices<true>([=](int lane) {
-          const Chunk at = chunk_of_b_transposed(lane);
-          return values + Tile::offset(16 * step + at.row, n + at.chunk);
-        });
-        ATTN_UNROLL
-        for (int m = 0; m < kRowTiles; ++m) {
-          ATTN_UNROLL
-          for (int half = 0; half < 2; ++half) {
-            warp.template multiply<T>([=](Thread& state) -> Accumulator& { return state.o[m][n + half]; },
-                                      weights[m], b, half);
-          }
-        }
-      }
-    }
   }
 
   /// What Tile::clean took out of V, for the rows that see it.
@@ -435,10 +399,11 @@ struct FlashMma {
             const int channel = 8 * n + mma_c(lane, e).column;
             if (channel >= args.value_dim) continue;
             const T element = value[channel];
-            if ((element.bits & T::kExponent) != T::kExponent) continue;
+            const float number = to_float(element);
+            if (number - number == 0) continue;
             ATTN_UNROLL
             for (int r = 0; r < kThreadRows; ++r) {
-              if (sees[r]) state.o[r / 2][n][r % 2 * 2 + e] += to_float(element);
+              if (sees[r]) state.o[r / 2][n][r % 2 * 2 + e] += number;
             }
           }
         }
@@ -446,26 +411,50 @@ struct FlashMma {
     });
   }
 
+  /// O and LSE from the sums.
   template <class Warp>
-  ATTN_DEVICE void finish(Warp& warp, const Place& place, T* queries) const {
+  ATTN_DEVICE void normalise(Warp& warp, const Place& place) const {
+    warp.sync();  // scores that Shaw::keep wrote are read by other lanes
     warp.template reduce<Sum, 4>(&Thread::sum);
-    T* rows = queries + warp.index() * kWarpRows * kWidth;  // only this warp has read them
+    if constexpr (kShaw) {
+      warp.template reduce<Sum, 4>(&Thread::low);
+      warp.template reduce<Sum, 4>(&Thread::high);
+    }
     warp.each([=, this, &warp](int lane, Thread& state) {
       ATTN_UNROLL
       for (int r = 0; r < kThreadRows; ++r) {
         const bool empty = state.sum[r] == 0;
         const float inverse = empty ? 0.0f : 1 / state.sum[r];
-        const int row = row_of(0, lane, r);
         ATTN_UNROLL
         for (int n = 0; n < kChannelTiles; ++n) {
-          const float* pair = state.o[r / 2][n] + r % 2 * 2;
-          *reinterpret_cast<uint32_t*>(rows + Tile::offset(row, n) + mma_c(lane, 0).column) =
-              pack<T>(pair[0] * inverse, pair[1] * inverse);
+          state.o[r / 2][n][r % 2 * 2] *= inverse;
+          state.o[r / 2][n][r % 2 * 2 + 1] *= inverse;
+        }
+        if constexpr (kShaw) {
+          state.low[r] *= inverse;
+          state.high[r] *= inverse;
         }
         const int64_t i = place.i0 + row_of(warp.index(), lane, r);
         if (mma_c(lane, 0).column == 0 && i < args.seq_q) {
           args.lse[(place.b * args.heads_q + place.h) * args.seq_q + i] =
               empty ? -INFINITY : (state.reference[r] + log2f(state.sum[r])) * kLn2;
+        }
+      }
+    });
+  }
+
+  template <class Warp>
+  ATTN_DEVICE void write(Warp& warp, const Place& place, S* queries) const {
+    // only this warp has read these rows
+    T* rows = reinterpret_cast<T*>(queries + warp.index() * kWarpRows * kWidth);
+    warp.each([=](int lane, Thread& state) {
+      ATTN_UNROLL
+      for (int r = 0; r < kThreadRows; ++r) {
+        const int row = row_of(0, lane, r);
+        ATTN_UNROLL
+        for (int n = 0; n < kChannelTiles; ++n) {
+          const float* pair = state.o[r / 2][n] + r % 2 * 2;
+          store_pair(rows + Tile::place(row, 8 * n + mma_c(lane, 0).column), pair[0], pair[1]);
         }
       }
     });

@@ -101,7 +101,8 @@ struct FlashMmaGradient {
     }
     while (!Tiles::done(args, step)) {
       char* stage = shared + offset;
-      const Place here = kMasked ? place_anew(index) : place;
+      constexpr bool kShort = kMasked || (kOfQueries && kWidth == 128);  // of registers
+      const Place here = kShort ? place_anew(index) : place;
       const bool partial = Tiles::is_partial(args, here, step);
       const bool bad = receive(block, partial, stage);
       const Step next = Tiles::next(args, here, step);

@@ -19,7 +19,7 @@
 
 namespace attn {
 
-/// c = op(a) b + beta c, column-major, `batch` times. Float32 accumulation; T is float or Bf16, C too.
+/// c = op(a) b + beta c, column-major, `batch` times. Float32 accumulation; T is float, Bf16 or F16, C too.
 template <class T, class C>
 struct Gemm {
   bool transpose_a;
@@ -32,19 +32,6 @@ struct Gemm {
   C* c;
   int64_t ldc, stride_c;
   int64_t batch;
-};
-
-/// Columns of the Shaw tables that some pair of the problem uses: [first, first + count).
-struct ShawColumns {
-  int64_t first = 0;
-  int64_t count = 0;
-
-  static ShawColumns of(const Problem& p) {
-    if (!p.position.shaw() || p.seq_kv == 0) return {};
-    const int64_t first = shaw_index(p.position.clip, -(p.seq_q - 1) - p.offset());
-    const int64_t last = shaw_index(p.position.clip, p.seq_kv - 1 - p.offset());
-    return {first, last - first + 1};
-  }
 };
 
 /// One row of scores becomes one row of P; its LSE, and for Shaw its sums of P by distance.

@@ -6,7 +6,7 @@
 
 namespace attn {
 
-template <class T>  // float or Bf16
+template <class T>  // float, Bf16 or F16
 struct TextbookScratch {
   DeviceMask mask;
   DeviceRope rope;
@@ -187,6 +187,10 @@ void textbook_forward(const Queue& queue, const Problem& p, const Forward& args,
   const auto from = gpu_contiguous<const float>(s.wide_o, p.seq_q, p.heads_q, p.value_dim);
   queue.for_each(rows * p.value_dim, ConvertRows<float, T>{from, o, p.seq_q, p.heads_q, p.value_dim});
 }
+
+/// Largest relative change of an operand that a tf32 product rounds: cutting off, as the tensor cores do with
+/// what they are given, changes it by less than 2^-10, rounding to nearest by half of that.
+inline constexpr double kTf32Rounding = 0x1p-10;
 
 /// Every pair is computed, visible or not. S is written and read, P is written and read; a row of them stays
 /// in cache.
