@@ -101,8 +101,7 @@ struct FlashMmaGradient {
     }
     while (!Tiles::done(args, step)) {
       char* stage = shared + offset;
-      constexpr bool kShort = kMasked || (kOfQueries && kWidth == 128);  // of registers
-      const Place here = kShort ? place_anew(index) : place;
+      const Place here = kMasked ? place_anew(index) : place;
       const bool partial = Tiles::is_partial(args, here, step);
       const bool bad = receive(block, partial, stage);
       const Step next = Tiles::next(args, here, step);
