@@ -70,8 +70,8 @@ void launch_flash_mma_gradient(const Queue& queue, const Problem& p, const Flash
     return queue.blocks(count, FlashMmaGradient<T, kWidth, true, true, kOf>{args});
   }
   // Where registers are shortest, the kernel without masks spills one or two and the other one does not.
-  constexpr bool kAlwaysMasked = (kWidth == 128 && kOf == GradientOf::queries) ||
-                                 (kWidth == 64 && kOf == GradientOf::keys_and_values);
+  constexpr bool kAlwaysMasked =
+      (kWidth == 128 && kOf == GradientOf::queries) || (kWidth == 64 && kOf == GradientOf::keys_and_values);
   if (kAlwaysMasked || !p.mask.none()) {
     return queue.blocks(count, FlashMmaGradient<T, kWidth, true, false, kOf>{args});
   }
