@@ -69,8 +69,9 @@ void launch_flash_mma_gradient(const Queue& queue, const Problem& p, const Flash
   if (flash_mma_gradient_extended(p)) {
     return queue.blocks(count, FlashMmaGradient<T, kWidth, true, true, kOf>{args});
   }
-  // Of dQ at 128, the kernel without masks spills a register on sm_80; the other one does not.
-  constexpr bool kAlwaysMasked = kWidth == 128 && kOf == GradientOf::queries;
+  // Where registers are shortest, the kernel without masks spills one or two and the other one does not.
+  constexpr bool kAlwaysMasked =
+      (kWidth == 128 && kOf == GradientOf::queries) || (kWidth == 64 && kOf == GradientOf::keys_and_values);
   if (kAlwaysMasked || !p.mask.none()) {
     return queue.blocks(count, FlashMmaGradient<T, kWidth, true, false, kOf>{args});
   }
