@@ -102,6 +102,15 @@ def test_tables_of_text_and_markdown(folder):
     assert done.stdout.count("| --- |") == 4
 
 
+def test_the_machine_in_words(folder):
+    assert day_summary.machine(folder) == []
+    (folder / "environment.json").write_text('{"gpu": null, "roofs": {"gpu": null}, "libraries": {"fmt": "9.1"}}')
+    assert day_summary.machine(folder) == []
+    (folder / "environment.json").write_text('{"gpu": {"name": "a card"}, "roofs": {"gpu": {"gemm_bf16_flops_per_s": 7.5e14, "exp2f_per_s": '
+                                             'null}}, "libraries": {"peers/cudnn/cuda": "9.19.0"}}')
+    assert day_summary.machine(folder) == ["a card", "peers/cudnn/cuda 9.19.0", "roof gemm_bf16_flops_per_s: 750 T"]
+
+
 def test_the_figure_has_a_panel_per_setting(folder):
     import common
     import tokens

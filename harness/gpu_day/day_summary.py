@@ -100,12 +100,15 @@ def not_ok(results):
 
 
 def machine(folder):
-    """Card, driver, libraries and roofs, as environment.json has them."""
+    """Card, libraries and the card's roofs, as environment.json has them."""
     path = Path(folder) / "environment.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    lines = [f"{key}: {json.dumps(found[key], ensure_ascii=False)}" for key in ("gpu", "gpus", "libraries") if found.get(key)]
-    roofs = found.get("roofs", {})
-    lines += [f"roof {key}: {value}" for key, value in sorted(roofs.get("gpu", {}).items()) if not isinstance(value, (dict, list))]
+    gpu = found.get("gpu") or {}
+    lines = [gpu["name"]] if gpu.get("name") else []
+    lines += [f"{name} {version}" for name, version in (found.get("libraries") or {}).items() if ratios.is_peer(name)]
+    for name, value in ((found.get("roofs") or {}).get("gpu") or {}).items():
+        scale, unit = (1e12, " T") if name.endswith("_per_s") else (1, " ")
+        lines += [f"roof {name}: {value / scale:.4g}{unit}".rstrip()] if value else []
     return lines
 
 

@@ -56,6 +56,9 @@ class TorchCuda final : public PeerVariant {
       : PeerVariant({.name = std::string("peers/torch/cuda/") + backend.name,
                      .family = "dense",
                      .device = Device::cuda,
+                     // How it multiplies float32: held against the roof of that.
+                     .tags = std::string(backend.name) == "efficient" ? std::vector<std::string>{"tf32x3"}
+                                                                      : std::vector<std::string>{},
                      .citation = std::string("PyTorch, ") + backend.method,
                      .version = ATTN_PEER_VERSION,
                      .hides_nan = false,
