@@ -291,7 +291,8 @@ struct FlashSimtGradient {
           const int64_t at_row = int64_t{place.r0} + row, at_column = int64_t{step.tile} * kColumns + column;
           const int64_t i = kOfQueries ? at_row : at_column, j = kOfQueries ? at_column : at_row;
           const int query = kOfQueries ? row : column;
-          float score = state.s[r][k], slope = 1;
+          float score = state.s[r][k];
+          [[maybe_unused]] float slope = 1;
           if constexpr (kExtended) {
             score *= args.scale;
             if (args.softcap != 0) {
