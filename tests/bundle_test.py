@@ -34,11 +34,11 @@ def installed_files():
 
 
 def hide(files, empty):
-    """Shell lines that put nothing in the place of every file; whole folders where all of their files go."""
-    lines, folders = [], {"/usr/include/" + file.split("/")[3] for file in files if file.startswith("/usr/include/") and file.count("/") > 3}
-    lines += [f"mount --bind {empty} {folder}" for folder in sorted(folders)]
-    lines += [f"mount --bind /dev/null {file}" for file in sorted(files) if not any(file.startswith(f"{folder}/") for folder in folders)]
-    return lines
+    """Shell lines that put nothing in the place of every file: of a package's own folder of headers at once."""
+    folders = {"/".join(file.split("/")[:4]) for file in files if file.startswith("/usr/include/") and file.count("/") > 3}
+    folders = {folder for folder in folders if not folder.endswith("-linux-gnu")}  # has the compiler's headers too
+    alone = [file for file in sorted(files) if not any(file.startswith(f"{folder}/") for folder in folders)]
+    return [f"mount --bind {empty} {folder}" for folder in sorted(folders)] + [f"mount --bind /dev/null {file}" for file in alone]
 
 
 @pytest.fixture(name="bundle", scope="module")
