@@ -71,6 +71,8 @@ void check_block(const Problem& p, int64_t index) {
   const typename Tiles::Place place = Tiles::place_of(shape, index);
   const MaskRule rule = p.mask_rule();
   const int64_t keys = ShapeOf<Tiles>::keys, end = Tiles::end_of(shape, place);
+  // a block mask may cut what a band leaves of a tile; a band may be empty (causal:topleft+window:0:0)
+  const bool exact = !p.mask.has_blocks() && rule.band_low <= rule.band_high;
   std::set<int64_t> visited;
   for (int tile = Tiles::next(shape, place, place.first); tile < place.last;
        tile = Tiles::next(shape, place, tile + 1)) {
@@ -85,7 +87,7 @@ void check_block(const Problem& p, int64_t index) {
     }
     INFO("rows from " << place.i0 << ", tile " << tile);
     if (seen > 0) REQUIRE(visited.count(tile) == 1);
-    if (seen == 0 && !p.mask.has_blocks()) REQUIRE(visited.count(tile) == 0);
+    if (seen == 0 && exact) REQUIRE(visited.count(tile) == 0);
     if (visited.count(tile) == 1 && !Tiles::is_partial(shape, place, tile * keys)) {
       REQUIRE(seen == (end - place.i0) * keys);
     }
