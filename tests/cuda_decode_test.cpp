@@ -16,7 +16,7 @@ const std::vector<GpuShape> kGpus = {{1, 1}, {5, 228 << 10}, kH100Shape};
 
 template <class T>
 Outputs<float> run_decode_as(const Problem& p, const Inputs<float>& inputs, HostSchedule schedule,
-                             const Layout& layout, const GpuShape& gpu) {
+                             const HostLayout& layout, const GpuShape& gpu) {
   HostWorkspace workspace([&](Workspace& counting) { FlashDecodeScratch::take(p, gpu, counting); });
   const HostQueue queue(schedule);
   FlashDecodeScratch::take(p, gpu, workspace.granting).prepare(queue, p);
@@ -26,7 +26,7 @@ Outputs<float> run_decode_as(const Problem& p, const Inputs<float>& inputs, Host
   });
 }
 Outputs<float> run_decode(const Problem& p, const Inputs<float>& inputs, HostSchedule schedule,
-                          const Layout& layout, const GpuShape& gpu = kH100Shape) {
+                          const HostLayout& layout, const GpuShape& gpu = kH100Shape) {
   REQUIRE(flash_decode_supports(p).reason == "");
   return p.dtype == Dtype::bf16 ? run_decode_as<Bf16>(p, inputs, schedule, layout, gpu)
                                 : run_decode_as<F16>(p, inputs, schedule, layout, gpu);
@@ -40,7 +40,7 @@ void check_decode(const std::string& text) {
       INFO(gpu.multiprocessors << " multiprocessors");
       check_run(text + dtype,
                 [&](const Problem& p, const Inputs<float>& inputs, HostSchedule schedule,
-                    const Layout& layout) { return run_decode(p, inputs, schedule, layout, gpu); });
+                    const HostLayout& layout) { return run_decode(p, inputs, schedule, layout, gpu); });
     }
   }
 }
@@ -70,8 +70,8 @@ TEST_CASE("flash/cuda/decode on the host: late and large maxima") {
     for (const GpuShape& gpu : kGpus) {
       check_run(shape + dtype,
                 [&](const Problem& p, const Inputs<float>& inputs, HostSchedule schedule,
-                    const Layout& layout) { return run_decode(p, inputs, schedule, layout, gpu); },
-                {Fill::late_max, Fill::overflow, Fill::integers}, {Layout{true, 8}});
+                    const HostLayout& layout) { return run_decode(p, inputs, schedule, layout, gpu); },
+                {Fill::late_max, Fill::overflow, Fill::integers}, {HostLayout{true, 8}});
     }
   }
 }

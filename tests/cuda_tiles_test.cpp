@@ -32,7 +32,10 @@ int64_t draw(Random& random, int64_t low, int64_t high) {
 /// An intersection of masks for one batch entry.
 std::string draw_mask(Random& random, int64_t nk) {
   std::string mask;
-  const auto add = [&](const std::string& part) { mask += (mask.empty() ? "" : "+") + part; };
+  const auto add = [&](const std::string& part) {
+    if (!mask.empty()) mask += '+';
+    mask += part;
+  };
   switch (draw(random, 0, 3)) {
     case 0:
       add("causal");
@@ -41,7 +44,9 @@ std::string draw_mask(Random& random, int64_t nk) {
       add("causal:topleft");
       break;
   }
-  const auto side = [&] { return draw(random, 0, 3) == 0 ? "*" : std::to_string(draw(random, 0, 150)); };
+  const auto side = [&] {
+    return draw(random, 0, 3) == 0 ? std::string(1, '*') : std::to_string(draw(random, 0, 150));
+  };
   if (draw(random, 0, 1) == 0) add("window:" + side() + ":" + side());
   if (mask.empty() || draw(random, 0, 1) == 0) add("padding:" + std::to_string(draw(random, 0, nk)));
   return mask;
@@ -52,14 +57,16 @@ std::string draw_blocks(Random& random, int64_t nq, int64_t nk) {
   const int64_t block_q = draw(random, 1, 90), block_kv = draw(random, 1, 90);
   const int64_t rows = (nq + block_q - 1) / block_q, columns = (nk + block_kv - 1) / block_kv;
   std::string text;
-  for (const int64_t number : {block_q, block_kv, rows, columns}) text += std::to_string(number) + " ";
+  for (const int64_t number : {block_q, block_kv, rows, columns}) text += std::to_string(number) + ' ';
   text.back() = '\n';
   for (int64_t r = 0; r < rows; ++r) {
     std::string line;
     for (int64_t c = 0; c < columns; ++c) {
-      if (draw(random, 0, 2) == 0) line += (line.empty() ? "" : " ") + std::to_string(c);
+      if (draw(random, 0, 2) != 0) continue;
+      if (!line.empty()) line += ' ';
+      line += std::to_string(c);
     }
-    text += line + "\n";
+    text += line + '\n';
   }
   return text;
 }

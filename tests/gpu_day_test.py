@@ -64,6 +64,12 @@ def test_a_dry_run_lists_the_points_in_order(tmp_path, preset):
     assert "estimated" in done.stdout and not (tmp_path / "out").exists()
 
 
+def test_a_preset_whose_baseline_this_build_lacks_has_another(tmp_path, preset):
+    path = preset("^reference/cpu$", baseline="peers/of/nobody")
+    done = day(tmp_path / "out", "--dry-run", "--device", "cpu", "--preset", path)
+    assert done.returncode == 0 and "nq=32" in done.stdout, done.stderr
+
+
 def test_a_day_is_checked_measured_packed_and_goes_on(tmp_path, preset):
     out = tmp_path / "out"
     arguments = (out, "--device", "cpu", "--preset", preset("^reference/cpu$"), "--variants", "^reference/cpu$")
@@ -113,8 +119,8 @@ def test_a_wrong_variant_is_loud_and_the_rest_goes_on(tmp_path, preset):
 def test_the_presets_of_the_day_are_plans():
     """Also where no GPU is: their points, asked for with a variant that every build has."""
     for preset, folder, least in (("gpu-day", None, 80), (str(SCRIPT.parent / "blocks.toml"), SCRIPT.parent, 1)):
-        done = subprocess.run([PROGRAM, "plan", "--preset", preset, "--device", "cpu", "--variants", "^reference/cpu$"],
-                              capture_output=True, text=True, check=False, cwd=folder)
+        done = subprocess.run([PROGRAM, "plan", "--preset", preset, "--device", "cpu", "--variants", "^reference/cpu$", "--baseline",
+                               "reference/cpu"], capture_output=True, text=True, check=False, cwd=folder)
         assert done.returncode == 0, done.stderr
         rows = list(csv.DictReader(done.stdout.splitlines()))
         assert len(rows) >= least

@@ -34,7 +34,7 @@ def compile_log(nvcc, root, source, architecture):
 def demangle(names):
     result = subprocess.run(["c++filt"], input="\n".join(names), stdout=subprocess.PIPE, text=True, check=True)
     plain = [name.replace("attn::", "").replace("(anonymous namespace)::", "") for name in result.stdout.splitlines()]
-    return [re.sub(r"^void (.*)\(.*\)$", r"\1", name) for name in plain]
+    return [re.sub(r"^void (.*?>)\(.*\)$", r"\1", name) for name in plain]
 
 
 def read_log(log):

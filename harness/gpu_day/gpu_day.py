@@ -87,12 +87,9 @@ class Day:
         if size > MOST_BYTES:
             self.say(f"{self.out} holds {size >> 20} MiB, more than {MOST_BYTES >> 20}")
 
-    def measure(self, preset, variants, later):
+    def measure(self, preset, later):
         """One campaign, until it is complete or its time is up. Returns whether it is complete."""
-        arguments = [self.options.program, "sweep", "--preset", preset, "--no-report", "--rates", "roof"]
-        baseline = choose_baseline(preset, variants)
-        if baseline:
-            arguments += ["--baseline", baseline]
+        arguments = [self.options.program, "sweep", *campaign_of(self.options, preset), "--no-report", "--rates", "roof"]
         for folder in self.folders(preset):
             code = self.sweep(arguments + ["--out", str(folder.resolve())], folder_of(preset), later * LATER_S)
             if code != 2 or not (folder / "results.csv").is_file():
@@ -127,12 +124,13 @@ class Day:
                 self.say(line.rstrip())
 
 
-def choose_baseline(preset, variants):
-    """What to give as --baseline: nothing where this build has the preset's own, else its first variant."""
+def campaign_of(options, preset):
+    """Its options; another baseline, the first variant of the device, where this build lacks the preset's."""
+    names = [row["name"] for row in listed(options.program) if row["device"] == options.device]
     named = [line.split("=", 1)[1].split("#")[0].strip().strip('"') for line in preset_text(preset).splitlines()
              if line.startswith("baseline")]
-    names = [variant["name"] for variant in variants]
-    return "" if not named or named[0] in names else names[0]
+    lacking = named and names and named[0] not in names
+    return ["--preset", preset, *(["--baseline", names[0]] if lacking else [])]
 
 
 def preset_text(preset):
@@ -145,11 +143,14 @@ def folder_of(preset):
     return Path(preset).resolve().parent if preset.endswith(".toml") else None
 
 
+def listed(program):
+    text = subprocess.run([program, "list", "--format", "csv"], capture_output=True, text=True, check=True).stdout
+    return list(csv.DictReader(io.StringIO(text)))
+
+
 def list_variants(program, device, pattern):
     """Those of the device that match: (all, reason why none can run or empty)."""
-    listed = subprocess.run([program, "list", "--format", "csv"], capture_output=True, text=True, check=True).stdout
-    variants = [row for row in csv.DictReader(io.StringIO(listed))
-                if row["device"] == device and re.search(pattern, row["name"])]
+    variants = [row for row in listed(program) if row["device"] == device and re.search(pattern, row["name"])]
     if not variants:
         return [], f"this build has no such variant for {device}"
     reasons = [row["available"] for row in variants if row["available"] != "yes"]
@@ -160,7 +161,7 @@ def print_plan(options, presets):
     """Points in order, with an estimate of each and the sum."""
     total_s = 0.0
     for preset in presets:
-        planned = subprocess.run([options.program, "plan", "--preset", preset], capture_output=True, text=True, check=False,
+        planned = subprocess.run([options.program, "plan", *campaign_of(options, preset)], capture_output=True, text=True, check=False,
                                  cwd=folder_of(preset))
         if planned.returncode:
             print(f"{preset}: {planned.stderr.strip()}", file=sys.stderr)
@@ -211,7 +212,7 @@ def run(day, presets, variants):
     day.save_state()
     complete = True
     for later, preset in zip(reversed(range(len(presets))), presets):
-        complete = day.left_s() > 0 and day.measure(preset, variants, later) and complete
+        complete = day.left_s() > 0 and day.measure(preset, later) and complete
         day.pack()
     if complete:
         wrong += checks.check_all(day, variants, "full")

@@ -202,6 +202,7 @@ class DeviceDistances {
   DistanceBias bias(const Problem& p, const Tables& tables) const {
     return {slopes_, buckets_, buckets_ ? tables.t5_bias : nullptr, p.heads_q, p.seq_q};
   }
+  /// Of every e; null where the bias has no table.
   const int32_t* buckets() const { return buckets_; }
 
  private:

@@ -12,10 +12,6 @@
 
 namespace attn {
 
-struct alignas(8) Float2 {
-  float x, y;
-};
-
 /// 2^(reference - highest); 0 where nothing was seen.
 ATTN_DEVICE float decode_factor(float reference, float highest) {
   return exp2_approximate(reference - (highest == -INFINITY ? 0.0f : highest));

@@ -69,8 +69,12 @@ void launch_flash_mma_gradient(const Queue& queue, const Problem& p, const Flash
   if (flash_mma_gradient_extended(p)) {
     return queue.blocks(count, FlashMmaGradient<T, kWidth, true, true, kOf>{args});
   }
-  if (!p.mask.none()) return queue.blocks(count, FlashMmaGradient<T, kWidth, true, false, kOf>{args});
-  queue.blocks(count, FlashMmaGradient<T, kWidth, false, false, kOf>{args});
+  // Of dQ at 128, the kernel without masks spills a register on sm_80; the other one does not.
+  constexpr bool kAlwaysMasked = kWidth == 128 && kOf == GradientOf::queries;
+  if (kAlwaysMasked || !p.mask.none()) {
+    return queue.blocks(count, FlashMmaGradient<T, kWidth, true, false, kOf>{args});
+  }
+  if constexpr (!kAlwaysMasked) queue.blocks(count, FlashMmaGradient<T, kWidth, false, false, kOf>{args});
 }
 
 template <class T, int kWidth, class Queue>

@@ -146,17 +146,15 @@ struct FlashSimtGradient {
   ATTN_DEVICE void start(Block& block, int64_t index) const {
     block.each([](auto&, int, Thread& state) {
       ATTN_UNROLL
-      for (auto& row : state.by_scores) {
+      for (int s = 0; s < kSums; ++s) {
         ATTN_UNROLL
-        for (float& sum : row) sum = 0;
+        for (int r = 0; r < kThreadRows; ++r) {
+          state.by_scores[r][s] = 0;
+          if constexpr (!kOfQueries) state.by_weights[r][s] = 0;
+        }
       }
       ATTN_UNROLL
-      for (auto& row : state.by_weights) {
-        ATTN_UNROLL
-        for (float& sum : row) sum = 0;
-      }
-      ATTN_UNROLL
-      for (float& sum : state.edges) sum = 0;
+      for (int e = 0; e < kEdges; ++e) state.edges[e] = 0;
     });
     if constexpr (kTables) {
       if (args.table.buckets) args.table.template clear<kThreads>(block, index);
