@@ -175,7 +175,7 @@ TEST_CASE("numbers are rounded and split as tf32 is") {
   CHECK(tf32_rounded(1 + 0x1p-10f) == 1 + 0x1p-10f);
   CHECK(tf32_rounded(1 + 0x1p-11f) == 1 + 0x1p-10f);  // a tie goes away from zero
   CHECK(tf32_rounded(-1 - 0x1p-11f) == -1 - 0x1p-10f);
-  CHECK(tf32_rounded(1 + 0x1.fffp-12f) == 1);
+  CHECK(tf32_rounded(1 + 0x1.ffp-12f) == 1);
   CHECK(std::isinf(tf32_rounded(INFINITY)));
   CHECK(std::isnan(tf32_rounded(NAN)));
   uint32_t seed = 1;
