@@ -46,6 +46,8 @@ make_bundle() {
   for header in "${kBundleHeaders[@]}"; do
     cp -rL "/usr/include/$header" "$bundle/include/$header"
   done
+  # hwloc's configuration lies in the architecture's own folder.
+  cp "$(dpkg-query --listfiles libhwloc-dev | grep '/hwloc/autogen/config\.h$')" "$bundle/include/hwloc/autogen/"
   benchmark=$(copy_library libbenchmark.so "$bundle/lib")
   hwy=$(copy_library libhwy.so "$bundle/lib")
   copy_library libhwloc.a "$bundle/lib" >/dev/null
