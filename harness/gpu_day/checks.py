@@ -48,6 +48,17 @@ def side_by_side(day, jobs, work):
         return [found for found in pool.map(lambda job: work(job) if day.left_s() > 0 else None, jobs) if found is not None]
 
 
+def tell(day, known, kind, rows):
+    """Keeps what was found, each under its key, and says at once what is not ok and how to run it again."""
+    for key, row, command in rows:
+        known[key] = row
+        if row["verdict"] != "ok":
+            day.say(f"{kind} {row['verdict']}: {command}")
+            for line in row["failed"]:
+                day.say(f"    {line}")
+    day.save_state()
+
+
 def check_one(day, name, dtype, suite):
     command = [day.options.program, "check", "--variants", f"^{name}$", "--dtype", dtype, "--format", "csv"]
     command += ["--quick"] if suite == "quick" else []
@@ -74,13 +85,9 @@ def check_all(day, variants, suite):
     names = sorted((variant["name"] for variant in variants if variant["available"] == "yes" and not compiles(variant["name"])),
                    key=is_peer)
     jobs = [(name, dtype) for name in names for dtype in TYPES if f"{name} {dtype} {suite}" not in known]
-    for row in side_by_side(day, jobs, lambda job: check_one(day, *job, suite)):
-        known[f"{row['variant']} {row['type']} {suite}"] = row
-        if row["verdict"] != "ok":
-            day.say(f"CHECK {row['verdict']}: {row['variant']} in {row['type']}: {row['rerun']}")
-            for line in row["failed"]:
-                day.say(f"    {line}")
-    day.save_state()
+    found = side_by_side(day, jobs, lambda job: check_one(day, *job, suite))
+    tell(day, known, "CHECK", ((f"{row['variant']} {row['type']} {suite}", row,
+                                f"{row['variant']} in {row['type']}: {row['rerun']}") for row in found))
     with open(day.work / "correctness.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
@@ -122,13 +129,8 @@ def sanitize(day, variants):
     known = day.state["sanitizer"]
     pattern = f"^({'|'.join(own)})$"
     jobs = [(tool, problem) for tool in TOOLS for problem in PROBLEMS if f"{tool} {problem}" not in known]
-    for row in side_by_side(day, jobs, lambda job: sanitize_one(day, *job, pattern)):
-        known[f"{row['tool']} {row['problem']}"] = row
-        if row["verdict"] != "ok":
-            day.say(f"SANITIZER {row['verdict']}: {row['command']}")
-            for line in row["failed"]:
-                day.say(f"    {line}")
-    day.save_state()
+    found = side_by_side(day, jobs, lambda job: sanitize_one(day, *job, pattern))
+    tell(day, known, "SANITIZER", ((f"{row['tool']} {row['problem']}", row, row["command"]) for row in found))
     failed = sum(row["verdict"] == "FAILED" for row in known.values())
     day.say(f"sanitizer: {len(known)} of {len(TOOLS) * len(PROBLEMS)} runs, {failed} found something")
     return failed
