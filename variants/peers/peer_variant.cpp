@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <stdexcept>
 
 namespace attn {
@@ -93,6 +94,35 @@ std::string beyond_plain_inference(const Problem& p) {
   if (p.seq_kv == 0) return "at least one key";
   if (!p.mask.none() && p.seq_q != p.seq_kv) return "causal only with nq = nk";
   return "";
+}
+
+namespace {
+
+constexpr int64_t kGpuTile = 128;
+
+int64_t pairs_in_gpu_tiles(const Problem& p) {
+  if (p.mask.none()) return p.seq_q * p.seq_kv;
+  const int64_t window = causal_window(p);
+  int64_t pairs = 0;
+  for (int64_t i = 0; i < p.seq_q; i += kGpuTile) {
+    const int64_t rows = std::min(kGpuTile, p.seq_q - i);
+    const int64_t begin = window ? std::max<int64_t>(0, i - window + 1) / kGpuTile * kGpuTile : 0;
+    pairs += rows * (std::min(p.seq_kv, i + kGpuTile) - begin);
+  }
+  return pairs;
+}
+
+}  // namespace
+
+Cost fused_gpu_cost(const Problem& p) {
+  const double heads = static_cast<double>(p.heads_q), width = static_cast<double>(p.head_dim);
+  const double pairs = heads * static_cast<double>(p.batch * pairs_in_gpu_tiles(p));
+  const double rows = heads * static_cast<double>(p.batch * p.seq_q);
+  const double element = static_cast<double>(bytes_of(p.dtype));
+  const double products = p.pass == Pass::bwd ? 5 : 2, streams = p.pass == Pass::bwd ? 2 : 1;
+  return {2 * products * pairs * width, pairs,
+          streams * 2 * (rows + pairs / static_cast<double>(kGpuTile)) * width * element, "O(h n^2 d)",
+          "O(n)"};
 }
 
 }  // namespace attn

@@ -38,4 +38,8 @@ bool is_top_left_causal(const Problem& p);
 /// Keys that a query sees at most where keys 0 <= i - j < window and no others are visible; else 0.
 int64_t causal_window(const Problem& p);
 
+/// Of a fused kernel of a GPU library, tiles of 128 x 128: those that a causal mask or window leaves, K and V
+/// read once for every tile of queries.
+Cost fused_gpu_cost(const Problem& p);
+
 }  // namespace attn

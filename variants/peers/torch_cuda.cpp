@@ -6,8 +6,6 @@
 //   math       products of cuBLAS and a softmax, O(h n^2) scores; 16-bit tensors widened to float32
 // pytorch/pytorch : aten/src/ATen/native/transformers/cuda/attention.cu, aten/src/ATen/native/cudnn/MHA.cpp.
 
-#include <algorithm>
-
 #include "variants/peers/peer_variant.h"
 
 namespace attn {
@@ -78,31 +76,19 @@ class TorchCuda final : public PeerVariant {
     return {};
   }
 
-  /// Tiles of 128 x 128, or everything where nothing is skipped.
+  /// `math` computes everything and keeps the scores.
   Cost cost(const Problem& p) const override {
-    const double heads = static_cast<double>(p.heads_q), width = static_cast<double>(p.head_dim);
-    const double pairs = heads * static_cast<double>(p.batch * pairs_visited(p));
-    const double rows = heads * static_cast<double>(p.batch * p.seq_q);
+    if (backend_.fused) return fused_gpu_cost(p);
+    const double heads = static_cast<double>(p.heads_q * p.batch), width = static_cast<double>(p.head_dim);
+    const double rows = heads * static_cast<double>(p.seq_q), pairs = rows * static_cast<double>(p.seq_kv);
     const double element = static_cast<double>(bytes_of(p.dtype));
     const double products = p.pass == Pass::bwd ? 5 : 2, streams = p.pass == Pass::bwd ? 2 : 1;
-    const double inner = backend_.fused ? 2 * pairs / kTile * width * element : 8 * pairs;
-    return {2 * products * pairs * width, pairs, streams * (2 * rows * width * element + inner), "O(h n^2 d)",
-            backend_.fused ? "O(n)" : "O(h n^2)"};
+    return {2 * products * pairs * width, pairs, streams * (2 * rows * width * element + 8 * pairs),
+            "O(h n^2 d)", "O(h n^2)"};
   }
 
  private:
-  static constexpr int64_t kTile = 128;
   static constexpr int64_t kLseRows = 32;
-
-  int64_t pairs_visited(const Problem& p) const {
-    if (p.mask.none() || !backend_.fused) return p.seq_q * p.seq_kv;
-    int64_t pairs = 0;
-    for (int64_t i = 0; i < p.seq_q; i += kTile) {
-      const int64_t end = std::min(i + kTile, p.seq_q);
-      pairs += (end - i) * std::min(p.seq_kv, (end + kTile - 1) / kTile * kTile);
-    }
-    return pairs;
-  }
 
   const Backend& backend_;
 };
