@@ -13,12 +13,12 @@ namespace {
 
 Outputs<float> run_flash(const Problem& p, const Inputs<float>& inputs, HostSchedule schedule,
                          const HostLayout& layout) {
-  HostWorkspace workspace([&](Workspace& counting) { FlashSimtScratch::take(p, counting); });
+  HostWorkspace workspace([&](Workspace& counting) { FlashScratch::take(p, counting); });
   const HostQueue queue(schedule);
-  FlashSimtScratch::take(p, workspace.granting).prepare(queue, p);
+  FlashScratch::take(p, workspace.granting).prepare(queue, p);
   workspace.granting.rewind();
   return run_forward<float>(p, inputs, layout, [&](const Forward& args) {
-    flash_simt_forward(queue, p, args, FlashSimtScratch::take(p, workspace.granting));
+    flash_simt_forward(queue, p, args, FlashScratch::take(p, workspace.granting));
   });
 }
 

@@ -11,16 +11,16 @@ namespace {
 Outputs<float> run_simt(const Problem& p, const Inputs<float>& inputs, HostSchedule schedule,
                         const HostLayout& layout) {
   const HostQueue queue(schedule);
-  HostWorkspace before([&](Workspace& counting) { FlashSimtScratch::take(p, counting); });
+  HostWorkspace before([&](Workspace& counting) { FlashScratch::take(p, counting); });
   HostWorkspace after([&](Workspace& counting) { FlashSimtBackwardScratch::take(p, counting); });
-  FlashSimtScratch::take(p, before.granting).prepare(queue, p);
+  FlashScratch::take(p, before.granting).prepare(queue, p);
   FlashSimtBackwardScratch::take(p, after.granting).prepare(queue, p);
   before.granting.rewind();
   after.granting.rewind();
   return run_backward<float>(
       p, inputs, layout,
       [&](const Forward& args) {
-        flash_simt_forward(queue, p, args, FlashSimtScratch::take(p, before.granting));
+        flash_simt_forward(queue, p, args, FlashScratch::take(p, before.granting));
       },
       [&](const Backward& args) {
         flash_simt_backward(queue, p, args, FlashSimtBackwardScratch::take(p, after.granting));

@@ -21,25 +21,16 @@ inline int64_t flash_mma_backward_blocks(const Problem& p) {
                    FillQueryRows<Bf16>::blocks(p)});
 }
 
-struct FlashMmaBackwardScratch {
-  DeviceMask mask;
-  DeviceBias bias;
+struct FlashMmaBackwardScratch : FlashScratch {
   QueryRows queries;
   BucketSums table;
 
   static FlashMmaBackwardScratch take(const Problem& p, Workspace& workspace) {
-    FlashMmaBackwardScratch scratch;
-    scratch.mask = DeviceMask::take(p, workspace);
-    scratch.bias = DeviceBias::take(p, workspace);
+    FlashMmaBackwardScratch scratch{FlashScratch::take(p, workspace)};
     scratch.queries = QueryRows::take(p, workspace);
     scratch.table =
         BucketSums::take(p, scratch.bias, flash_mma_gradient_blocks(p, GradientOf::queries), workspace);
     return scratch;
-  }
-  template <class Queue>
-  void prepare(const Queue& queue, const Problem& p) const {
-    mask.prepare(queue, p);
-    bias.prepare(queue, p);
   }
 };
 

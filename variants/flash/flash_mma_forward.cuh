@@ -3,6 +3,7 @@
 // cost. Templated on the queue, so that the whole forward also runs in the host model.
 
 #include "variants/flash/flash_mma.cuh"
+#include "variants/flash/flash_scratch.cuh"
 
 namespace attn {
 
@@ -28,25 +29,13 @@ inline int64_t flash_mma_blocks(const Problem& p) {
   return flash_blocks(p, flash_mma_rows(flash_mma_width(p), flash_mma_kind(p)));
 }
 
-struct FlashMmaScratch {
-  DeviceMask mask;
-  DeviceRope rope;
-  DeviceBias bias;
+struct FlashMmaScratch : FlashScratch {
   DeviceShaw shaw;
 
   static FlashMmaScratch take(const Problem& p, Workspace& workspace) {
-    FlashMmaScratch scratch;
-    scratch.mask = DeviceMask::take(p, workspace);
-    scratch.rope = DeviceRope::take(p, workspace);
-    scratch.bias = DeviceBias::take(p, workspace);
+    FlashMmaScratch scratch{FlashScratch::take(p, workspace)};
     scratch.shaw = DeviceShaw::take(p, workspace);
     return scratch;
-  }
-  template <class Queue>
-  void prepare(const Queue& queue, const Problem& p) const {
-    mask.prepare(queue, p);
-    rope.prepare(queue, p);
-    bias.prepare(queue, p);
   }
 };
 

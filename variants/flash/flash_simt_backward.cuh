@@ -18,29 +18,17 @@ inline int64_t flash_simt_backward_blocks(const Problem& p) {
                    FillQueryRows<float>::blocks(p), partials});
 }
 
-struct FlashSimtBackwardScratch {
-  DeviceMask mask;
-  DeviceRope rope;
-  DeviceBias bias;
+struct FlashSimtBackwardScratch : FlashScratch {
   QueryRows queries;
   BucketSums table;
   ShawSums shaw;
 
   static FlashSimtBackwardScratch take(const Problem& p, Workspace& workspace) {
-    FlashSimtBackwardScratch scratch;
-    scratch.mask = DeviceMask::take(p, workspace);
-    scratch.rope = DeviceRope::take(p, workspace);
-    scratch.bias = DeviceBias::take(p, workspace);
+    FlashSimtBackwardScratch scratch{FlashScratch::take(p, workspace)};
     scratch.queries = QueryRows::take(p, workspace);
     scratch.table = BucketSums::take(p, scratch.bias, flash_simt_gradient_blocks(p, true), workspace);
     scratch.shaw = ShawSums::take(p, workspace);
     return scratch;
-  }
-  template <class Queue>
-  void prepare(const Queue& queue, const Problem& p) const {
-    mask.prepare(queue, p);
-    rope.prepare(queue, p);
-    bias.prepare(queue, p);
   }
 };
 

@@ -2,6 +2,7 @@
 // flash/cuda/simt around its thread block: scratch, arguments, choice of the instance, cost. Templated on the
 // queue, so that the whole forward also runs in the host model.
 
+#include "variants/flash/flash_scratch.cuh"
 #include "variants/flash/flash_simt.cuh"
 
 namespace attn {
@@ -16,29 +17,9 @@ inline constexpr int64_t kFlashSimtRows = 64;
 inline int64_t flash_simt_keys(int64_t width) { return width == 64 ? 64 : 32; }
 inline int64_t flash_simt_blocks(const Problem& p) { return flash_blocks(p, kFlashSimtRows); }
 
-struct FlashSimtScratch {
-  DeviceMask mask;
-  DeviceRope rope;
-  DeviceBias bias;
-
-  static FlashSimtScratch take(const Problem& p, Workspace& workspace) {
-    FlashSimtScratch scratch;
-    scratch.mask = DeviceMask::take(p, workspace);
-    scratch.rope = DeviceRope::take(p, workspace);
-    scratch.bias = DeviceBias::take(p, workspace);
-    return scratch;
-  }
-  template <class Queue>
-  void prepare(const Queue& queue, const Problem& p) const {
-    mask.prepare(queue, p);
-    rope.prepare(queue, p);
-    bias.prepare(queue, p);
-  }
-};
-
 template <class Queue>
 FlashSimtArgs flash_simt_args(const Queue& queue, const Problem& p, const Forward& forward,
-                              const FlashSimtScratch& scratch) {
+                              const FlashScratch& scratch) {
   FlashSimtArgs args{FlashShape::of(p, scratch.mask.rule(p))};
   args.q = gpu_tensor<const float>(forward.q);
   args.k = gpu_tensor<const float>(forward.k);
@@ -82,7 +63,7 @@ void launch_flash_simt(const Queue& queue, const Problem& p, const FlashSimtArgs
 
 template <class Queue>
 void flash_simt_forward(const Queue& queue, const Problem& p, const Forward& forward,
-                        const FlashSimtScratch& scratch) {
+                        const FlashScratch& scratch) {
   const FlashSimtArgs args = flash_simt_args(queue, p, forward, scratch);
   switch (flash_simt_width(p)) {
     case 64:
