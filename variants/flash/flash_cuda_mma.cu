@@ -14,7 +14,7 @@
 // Measured effect: not measured, it has not run on a GPU yet.
 
 #include "harness/variant.h"
-#include "variants/flash/flash_cuda_mma_backward.h"
+#include "variants/flash/flash_cuda_backward.h"
 #include "variants/flash/flash_mma_forward.cuh"
 #include "variants/flash/flash_mma_positions.h"
 

@@ -10,12 +10,13 @@
 // bucket for each block of queries. Dao, "FlashAttention-2", 2023, algorithm 2. Measured effect: not
 // measured, it has not run on a GPU yet.
 
-#include "variants/flash/flash_cuda_mma_backward.h"
+#include "variants/flash/flash_cuda_backward.h"
 
 #include "variants/flash/flash_mma_backward.cuh"
 
 namespace attn {
 
+template <>
 Support FlashCudaMmaBackward::supports(const Problem& p) {
   if (p.dtype == Dtype::f32) return {"bf16 and f16 only"};
   if (p.head_dim > kFlashMmaWidest || p.value_dim > kFlashMmaWidest) return {"d and dv at most 256"};
@@ -25,16 +26,22 @@ Support FlashCudaMmaBackward::supports(const Problem& p) {
   return {};
 }
 
+template <>
 void FlashCudaMmaBackward::plan(const Problem& p, Workspace& counting) {
   FlashMmaBackwardScratch::take(p, counting);
 }
 
-Cost FlashCudaMmaBackward::cost(const Problem& p) { return flash_mma_backward_cost(p); }
+template <>
+Cost FlashCudaMmaBackward::cost(const Problem& p) {
+  return flash_mma_backward_cost(p);
+}
 
+template <>
 void FlashCudaMmaBackward::prepare(const Context& context, const Problem& p, Workspace& workspace) {
   FlashMmaBackwardScratch::take(p, workspace).prepare(CudaQueue(context.stream), p);
 }
 
+template <>
 void FlashCudaMmaBackward::run(const Context& context, const Problem& p, const Backward& args,
                                Workspace& workspace) {
   const CudaQueue queue(context.stream);

@@ -11,7 +11,7 @@
 // RoPE, one row of biases per head for ALiBi and T5. Dao, "FlashAttention-2", 2023, algorithm 1.
 
 #include "harness/variant.h"
-#include "variants/flash/flash_cuda_simt_backward.h"
+#include "variants/flash/flash_cuda_backward.h"
 #include "variants/flash/flash_simt_forward.cuh"
 
 namespace attn {
@@ -36,7 +36,7 @@ class FlashCudaSimt final : public Variant {
 
   void plan(const Context&, const Problem& p, Workspace& counting) const override {
     if (p.pass == Pass::bwd) return FlashCudaSimtBackward::plan(p, counting);
-    FlashSimtScratch::take(p, counting);
+    FlashScratch::take(p, counting);
   }
   Cost cost(const Problem& p) const override {
     return p.pass == Pass::bwd ? FlashCudaSimtBackward::cost(p) : flash_simt_cost(p);
@@ -44,11 +44,11 @@ class FlashCudaSimt final : public Variant {
 
   void prepare(const Context& context, const Problem& p, Workspace& workspace) const override {
     if (p.pass == Pass::bwd) return FlashCudaSimtBackward::prepare(context, p, workspace);
-    FlashSimtScratch::take(p, workspace).prepare(CudaQueue(context.stream), p);
+    FlashScratch::take(p, workspace).prepare(CudaQueue(context.stream), p);
   }
   void forward(const Context& context, const Problem& p, const Forward& args,
                Workspace& workspace) const override {
-    flash_simt_forward(CudaQueue(context.stream), p, args, FlashSimtScratch::take(p, workspace));
+    flash_simt_forward(CudaQueue(context.stream), p, args, FlashScratch::take(p, workspace));
   }
   void backward(const Context& context, const Problem& p, const Backward& args,
                 Workspace& workspace) const override {

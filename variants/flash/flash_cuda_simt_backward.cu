@@ -11,12 +11,13 @@
 // tables. Dao, "FlashAttention-2", 2023, algorithm 2. Measured effect: not measured, it has not run on a GPU
 // yet.
 
-#include "variants/flash/flash_cuda_simt_backward.h"
+#include "variants/flash/flash_cuda_backward.h"
 
 #include "variants/flash/flash_simt_backward.cuh"
 
 namespace attn {
 
+template <>
 Support FlashCudaSimtBackward::supports(const Problem& p) {
   if (p.dtype != Dtype::f32) return {"float32 only"};
   if (p.head_dim > kFlashSimtWidest || p.value_dim > kFlashSimtWidest) return {"d and dv at most 256"};
@@ -24,16 +25,22 @@ Support FlashCudaSimtBackward::supports(const Problem& p) {
   return {};
 }
 
+template <>
 void FlashCudaSimtBackward::plan(const Problem& p, Workspace& counting) {
   FlashSimtBackwardScratch::take(p, counting);
 }
 
-Cost FlashCudaSimtBackward::cost(const Problem& p) { return flash_simt_backward_cost(p); }
+template <>
+Cost FlashCudaSimtBackward::cost(const Problem& p) {
+  return flash_simt_backward_cost(p);
+}
 
+template <>
 void FlashCudaSimtBackward::prepare(const Context& context, const Problem& p, Workspace& workspace) {
   FlashSimtBackwardScratch::take(p, workspace).prepare(CudaQueue(context.stream), p);
 }
 
+template <>
 void FlashCudaSimtBackward::run(const Context& context, const Problem& p, const Backward& args,
                                 Workspace& workspace) {
   flash_simt_backward(CudaQueue(context.stream), p, args, FlashSimtBackwardScratch::take(p, workspace));
