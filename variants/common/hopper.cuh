@@ -86,12 +86,15 @@ __device__ __forceinline__ bool barrier_try(uint32_t barrier, uint32_t parity) {
                : "memory");
   return ended != 0;
 }
-/// Waits for the end of the phase of this parity. ATTN_BARRIER_TRIES: traps after so many tries instead of
-/// hanging, to look for a mistake.
+/// Waits for the end of the phase of this parity. Compiled with ATTN_BARRIER_SECONDS, it traps after so long
+/// instead of hanging: to look for a mistake.
 __device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) {
-#if defined(ATTN_BARRIER_TRIES)
-  for (int64_t tries = 0; !barrier_try(barrier, parity); ++tries) {
-    if (tries > int64_t{ATTN_BARRIER_TRIES}) __trap();
+#if defined(ATTN_BARRIER_SECONDS)
+  uint64_t start, now;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(start));
+  while (!barrier_try(barrier, parity)) {
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+    if (now - start > ATTN_BARRIER_SECONDS * uint64_t{1000000000}) __trap();
   }
 #else
   while (!barrier_try(barrier, parity)) {

@@ -240,7 +240,7 @@ struct FlashHopper {
     for (tile = walk.next(args, tile + 1); tile < walk.place.last; tile = walk.next(args, tile + 1)) {
       barrier_wait(shared.k_full(k.stage), k.parity);
       await_turn(rows.group);
-        rows.multiply_keys(queries, shared.keys(k.stage));
+      rows.multiply_keys(queries, shared.keys(k.stage));
       barrier_wait(shared.v_full(v.stage), v.parity);
       rows.multiply_values(shared.values(v.stage));
       pass_turn(rows.group);

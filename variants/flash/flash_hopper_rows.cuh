@@ -74,7 +74,8 @@ struct HopperRows {
 
   /// `queries`: the warpgroup's own.
   __device__ __forceinline__ void multiply_keys(uint32_t queries, uint32_t keys) {
-    queries = static_cast<uint32_t>(recomputed(static_cast<int>(queries)));  // else its steps wait in registers
+    queries =
+        static_cast<uint32_t>(recomputed(static_cast<int>(queries)));  // else its steps wait in registers
     wgmma_hold(s);
     wgmma_fence();
     ATTN_UNROLL

@@ -15,6 +15,9 @@ struct HopperRung {
   bool persistent = false;   ///< as many blocks as multiprocessors; each takes the next row of tiles
 };
 
+inline constexpr HopperRung kHopperBest = {
+    .specialised = true, .overlap = true, .pingpong = true, .persistent = true};
+
 /// Warpgroups that compute, 64 queries each. Three leave 160 registers to a thread.
 constexpr int hopper_consumers(int width, FlashKind kind) {
   return width == 64 && kind == FlashKind::plain ? 3 : 2;
