@@ -86,15 +86,11 @@ __device__ __forceinline__ bool barrier_try(uint32_t barrier, uint32_t parity) {
                : "memory");
   return ended != 0;
 }
-/// Waits for the end of the phase of this parity. Compiled with ATTN_BARRIER_SECONDS, it traps after so long
-/// instead of hanging: to look for a mistake.
+/// Waits for the end of the phase of this parity. Compiled with ATTN_BARRIER_TRIES, it gives up after so many
+/// tries: to look for a mistake, as wrong results tell more than a kernel that hangs.
 __device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) {
-#if defined(ATTN_BARRIER_SECONDS)
-  uint64_t start, now;
-  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(start));
-  while (!barrier_try(barrier, parity)) {
-    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
-    if (now - start > ATTN_BARRIER_SECONDS * uint64_t{1000000000}) __trap();
+#if defined(ATTN_BARRIER_TRIES)
+  for (int tries = 0; tries < ATTN_BARRIER_TRIES && !barrier_try(barrier, parity); ++tries) {
   }
 #else
   while (!barrier_try(barrier, parity)) {

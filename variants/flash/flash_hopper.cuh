@@ -37,7 +37,8 @@ struct FlashHopper {
   static constexpr int kComputeRegisters = kConsumers == 3 ? 160 : 240;
   static_assert(kRung.specialised || !(kRung.overlap || kRung.pingpong || kRung.persistent),
                 "the rungs above need a warpgroup that loads");
-  static_assert(!kRung.pingpong || kRung.overlap, "turns are between the products of the overlapped loop");
+  static_assert(kRung.overlap || !(kRung.pingpong || kRung.persistent),
+                "the rungs above are built into the overlapped loop");
   // Named barriers: turns from 1 on, a warpgroup's own from 4 on.
   static constexpr int kTurns = 1, kOwn = 4;
 
@@ -180,8 +181,8 @@ struct FlashHopper {
     QueryRing q;
     TileRing k, v;
     IndexRing told;
-    if (kRung.pingpong && rows.group == 0) pass_turn(2);  // the first turn is the first warpgroup's
-    int sent = -1;                                        ///< stage of queries that O is leaving from
+    if (rows.group == 0) pass_turn(kConsumers - 1);  // the first turn is the first warpgroup's
+    int sent = -1;  ///< stage of queries that O of the row before is leaving from
     uint32_t index = blockIdx.x;
     while (index < args.schedule.count()) {
       const Walk walk = Walk::of(args, args.schedule.place(index));
@@ -190,17 +191,23 @@ struct FlashHopper {
       rows.start();
       int tile = walk.first(args);
       if constexpr (kRung.overlap) {
-        if (tile < walk.place.last) compute_overlapped(shared, rows, walk, tile, queries, k, v);
+        if (tile < walk.place.last) {
+          compute_overlapped(shared, rows, walk, tile, queries, sent, k, v);
+        } else {
+          release_queries(shared, rows, sent);
+        }
       } else {
         for (; tile < walk.place.last; tile = walk.next(args, tile + 1)) {
           compute_tile(shared, rows, walk, tile, queries, k, v);
         }
       }
-      if (Shared::kQueryStages > 1 && sent >= 0) release_queries(shared, rows, sent);
       finish(rows, walk.place, queries);
       sent = q.stage;
       q.advance();
-      if (Shared::kQueryStages == 1) release_queries(shared, rows, sent);
+      if constexpr (Shared::kQueryStages == 1) {
+        release_queries(shared, rows, sent);  // the next queries come into the same place
+        sent = -1;
+      }
       index = UINT32_MAX;
       if constexpr (kRung.persistent) index = listen(shared, rows, told);
     }
@@ -225,13 +232,15 @@ struct FlashHopper {
     v.advance();
   }
 
-  /// All tiles from the first one on, which exists.
+  /// All tiles from the first one on, which exists. The stage `sent` is released behind the first product,
+  /// when O has long left it.
   __device__ __forceinline__ void compute_overlapped(const Shared& shared, Rows& rows, const Walk& walk,
-                                                     int tile, uint32_t queries, TileRing& k,
+                                                     int tile, uint32_t queries, int sent, TileRing& k,
                                                      TileRing& v) const {
     float correction[2];
     barrier_wait(shared.k_full(k.stage), k.parity);
     rows.multiply_keys(queries, shared.keys(k.stage));
+    release_queries(shared, rows, sent);
     rows.template wait_scores<0>();
     release(rows, shared.k_empty(k.stage));
     k.advance();
@@ -273,7 +282,9 @@ struct FlashHopper {
     if (rows.lane == 0) rows.send_output(queries, place);
     __syncwarp();
   }
+  /// When O has left them; nothing for stage -1.
   __device__ __forceinline__ void release_queries(const Shared& shared, const Rows& rows, int stage) const {
+    if (stage < 0) return;
     if (rows.lane == 0) {
       bulk_wait_read<0>();
       barrier_arrive(shared.q_empty(stage));

@@ -170,6 +170,7 @@ struct HopperRows {
       for (int k = 0; k < kWidth / 4; ++k) probe += o[k / 2 * 4 + 2 * r + k % 2];
       const unsigned lanes = __ballot_sync(0xffffffffu, probe != probe);
       if (lanes == 0) continue;
+      __syncwarp();  // what all lanes have staged is written over
       ATTN_ROLL
       for (int row = 0; row < 8; ++row) {
         const float referred = __shfl_sync(0xffffffffu, reference[r], 4 * row);
