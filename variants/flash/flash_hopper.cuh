@@ -257,6 +257,7 @@ struct FlashHopper {
       release(rows, shared.k_empty(k.stage));
       k.advance();
       const bool moved = rows.weigh(walk, tile, correction);
+      rows.weights_are_done(shared.unread(4 * rows.group + rows.warp));
       rows.wait_values();
       release(rows, shared.v_empty(v.stage));
       v.advance();

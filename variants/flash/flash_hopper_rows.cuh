@@ -105,6 +105,12 @@ struct HopperRows {
     wgmma_hold(o);
     wgmma_hold(p);
   }
+  /// The exponentials come before what follows. Else the assembler moves the wait for P V in front of them,
+  /// and nothing runs beside it; it keeps the order of a wait and a store, though, and this one needs the
+  /// sums.
+  __device__ __forceinline__ void weights_are_done(uint32_t word) const {
+    if (lane == 0) shared_store(word, __float_as_int(sum[0] + sum[1]));
+  }
 
   /// S becomes P. Returns whether O has to follow by rescale().
   __device__ __forceinline__ bool weigh(const Walk& walk, int tile, float (&correction)[2]) {

@@ -39,7 +39,8 @@ struct HopperShared {
   static constexpr uint32_t kBarriersAt = kValuesAt + kStages * kTileBytes;
   static constexpr int kBarriers = 2 * kQueryStages + 4 * kStages + 4;
   static constexpr uint32_t kIndexAt = kBarriersAt + 8 * kBarriers;
-  static constexpr uint32_t kBytes = kIndexAt + 2 * 4;
+  static constexpr uint32_t kUnreadAt = kIndexAt + 2 * 4;
+  static constexpr uint32_t kBytes = kUnreadAt + kRows / 16 * 4;
   static_assert(kTileBytes % 1024 == 0 && kQueryBytes % 1024 == 0,
                 "the swizzle counts from multiples of 1024");
 
@@ -68,6 +69,11 @@ struct HopperShared {
   }
   ATTN_HOST_DEVICE uint32_t index(int stage) const {
     return base + kIndexAt + 4 * static_cast<uint32_t>(stage);
+  }
+  /// A word of each warp that computes, written for the order of instructions alone
+  /// (HopperRows::weights_are_done).
+  ATTN_HOST_DEVICE uint32_t unread(int warp) const {
+    return base + kUnreadAt + 4 * static_cast<uint32_t>(warp);
   }
 
  private:
