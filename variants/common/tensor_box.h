@@ -22,6 +22,11 @@ bool tma_accepts(const BasicTensor<Void>& tensor, const TensorShape& shape) {
          accepted(tensor.batch_stride, shape.batch);
 }
 
+/// What the driver makes of the numbers below (tensor_map.h); only TMA looks into it.
+struct alignas(64) TensorMap {
+  uint64_t opaque[16];
+};
+
 /// Boxes of rows of one head and 64 channels. Axes: channel, head, row, batch entry.
 struct TensorBox {
   static constexpr int kAxes = 4;

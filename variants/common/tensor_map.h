@@ -26,13 +26,15 @@ inline PFN_cuTensorMapEncodeTiled_v12000 tensor_map_encoder() {
 /// Boxes of `rows` rows of one head and 64 channels, 128-byte swizzle.
 /// Coordinates: channel, head, row, batch entry. T: Bf16 or F16. Throws where tma_accepts() is false.
 template <class T, class Void>
-CUtensorMap tensor_map(const BasicTensor<Void>& tensor, const TensorShape& shape, int rows) {
+TensorMap tensor_map(const BasicTensor<Void>& tensor, const TensorShape& shape, int rows) {
   static_assert(sizeof(T) == 2, "16-bit numbers");
   const TensorBox of = tensor_box(tensor, shape, rows);
   const cuuint32_t steps[] = {1, 1, 1, 1};
-  CUtensorMap map;
+  static_assert(sizeof(TensorMap) == sizeof(CUtensorMap));
+  TensorMap map;
   const CUresult result = tensor_map_encoder()(
-      &map, std::is_same_v<T, Bf16> ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+      reinterpret_cast<CUtensorMap*>(&map),
+      std::is_same_v<T, Bf16> ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
       TensorBox::kAxes, const_cast<void*>(static_cast<const void*>(tensor.data)), of.sizes, of.strides,
       of.box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
       CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
