@@ -189,15 +189,11 @@ struct FlashHopper {
       const uint32_t queries = queries_of(shared, rows, q.stage);
       rows.start();
       int tile = walk.first(args);
-      if (tile >= walk.place.last) {
-        rows.no_values();
-      } else if constexpr (kRung.overlap) {
-        compute_overlapped(shared, rows, walk, tile, queries, k, v);
+      if constexpr (kRung.overlap) {
+        if (tile < walk.place.last) compute_overlapped(shared, rows, walk, tile, queries, k, v);
       } else {
-        bool add = false;
         for (; tile < walk.place.last; tile = walk.next(args, tile + 1)) {
-          compute_tile(shared, rows, walk, tile, queries, add, k, v);
-          add = true;
+          compute_tile(shared, rows, walk, tile, queries, k, v);
         }
       }
       if (Shared::kQueryStages > 1 && sent >= 0) release_queries(shared, rows, sent);
@@ -213,17 +209,17 @@ struct FlashHopper {
 
   /// Q K^T, softmax, P V, one after the other.
   __device__ __forceinline__ void compute_tile(const Shared& shared, Rows& rows, const Walk& walk, int tile,
-                                               uint32_t queries, bool add, TileRing& k, TileRing& v) const {
+                                               uint32_t queries, TileRing& k, TileRing& v) const {
     barrier_wait(shared.k_full(k.stage), k.parity);
     rows.multiply_keys(queries, shared.keys(k.stage));
     rows.template wait_scores<0>();
     release(rows, shared.k_empty(k.stage));
     k.advance();
     float correction[2];
-    if (rows.weigh(walk, tile, correction) && add) rows.rescale(correction);
+    if (rows.weigh(walk, tile, correction)) rows.rescale(correction);
     rows.pack_weights();
     barrier_wait(shared.v_full(v.stage), v.parity);
-    rows.multiply_values(shared.values(v.stage), add);
+    rows.multiply_values(shared.values(v.stage));
     rows.wait_values();
     release(rows, shared.v_empty(v.stage));
     v.advance();
@@ -241,13 +237,12 @@ struct FlashHopper {
     k.advance();
     rows.weigh(walk, tile, correction);
     rows.pack_weights();
-    bool add = false;
     for (tile = walk.next(args, tile + 1); tile < walk.place.last; tile = walk.next(args, tile + 1)) {
       barrier_wait(shared.k_full(k.stage), k.parity);
       await_turn(rows.group);
         rows.multiply_keys(queries, shared.keys(k.stage));
       barrier_wait(shared.v_full(v.stage), v.parity);
-      rows.multiply_values(shared.values(v.stage), add);
+      rows.multiply_values(shared.values(v.stage));
       pass_turn(rows.group);
       rows.template wait_scores<1>();
       release(rows, shared.k_empty(k.stage));
@@ -258,10 +253,9 @@ struct FlashHopper {
       v.advance();
       rows.pack_weights();
       if (moved) rows.rescale(correction);
-      add = true;
     }
     barrier_wait(shared.v_full(v.stage), v.parity);
-    rows.multiply_values(shared.values(v.stage), add);
+    rows.multiply_values(shared.values(v.stage));
     rows.wait_values();
     release(rows, shared.v_empty(v.stage));
     v.advance();
@@ -348,8 +342,6 @@ struct FlashHopper {
     __syncwarp();
     barrier_wait(shared.q_full(0), 0);
     rows.start();
-    if (tile >= walk.place.last) rows.no_values();
-    bool add = false;
     while (tile < walk.place.last) {
       const int next = walk.next(args, tile + 1);
       if (loads && next < walk.place.last) {
@@ -357,9 +349,8 @@ struct FlashHopper {
         load_values(shared, walk.place, next, loaded_v);
       }
       __syncwarp();
-      compute_tile(shared, rows, walk, tile, queries, add, k, v);
+      compute_tile(shared, rows, walk, tile, queries, k, v);
       tile = next;
-      add = true;
     }
     finish(rows, walk.place, queries);
     if (rows.lane == 0) bulk_wait_read<0>();

@@ -66,12 +66,15 @@ struct HopperRows {
       reference[r] = -INFINITY;
       sum[r] = 0;
     }
+    ATTN_UNROLL
+    for (int k = 0; k < kWidth / 2; ++k) o[k] = 0;
   }
 
   // Products run behind the thread's back: their results are there, and their operands free, after a wait.
 
   /// `queries`: the warpgroup's own.
   __device__ __forceinline__ void multiply_keys(uint32_t queries, uint32_t keys) {
+    queries = static_cast<uint32_t>(recomputed(static_cast<int>(queries)));  // else its steps wait in registers
     wgmma_hold(s);
     wgmma_fence();
     ATTN_UNROLL
@@ -81,14 +84,13 @@ struct HopperRows {
     }
     wgmma_commit();
   }
-  /// `add`: false for the first tile.
-  __device__ __forceinline__ void multiply_values(uint32_t values, bool add) {
+  __device__ __forceinline__ void multiply_values(uint32_t values) {
     wgmma_hold(p);
     wgmma_hold(o);
     wgmma_fence();
     ATTN_UNROLL
     for (int k = 0; k < kKeys / 16; ++k) {
-      wgmma_registers<T, kWidth, 1>(o, p + 4 * k, WgmmaOperand::across(values, kKeys, k), add || k > 0);
+      wgmma_registers<T, kWidth, 1>(o, p + 4 * k, WgmmaOperand::across(values, kKeys, k), true);
     }
     wgmma_commit();
   }
@@ -119,10 +121,6 @@ struct HopperRows {
     ATTN_UNROLL
     for (int k = 0; k < kWidth / 2; ++k) o[k] *= correction[k / 2 % 2];
   }
-  __device__ __forceinline__ void no_values() {
-    ATTN_UNROLL
-    for (int k = 0; k < kWidth / 2; ++k) o[k] = 0;
-  }
 
   /// O and LSE from the sums. inverse: 1 / sum, 0 of an empty row.
   __device__ __forceinline__ void normalise(const Place& place, float (&inverse)[2]) {
@@ -141,7 +139,7 @@ struct HopperRows {
   }
   /// The warp's rows of O to shared memory: the warpgroup's 64 rows in chunks of 64 channels.
   __device__ __forceinline__ void stage_output(uint32_t rows) const {
-    const Chunk at = chunk_of_a(lane);
+    const Chunk at = chunk_of_a(recomputed(lane));  // else all addresses wait in registers
     ATTN_UNROLL
     for (int k = 0; k < kWidth / 16; ++k) {
       const float* pair = o + 8 * k;
@@ -288,6 +286,7 @@ struct HopperRows {
   __device__ __forceinline__ void repair_row(const Place& place, int row, float referred, float divided,
                                              uint32_t rows) const {
     const int64_t i = int64_t{place.i0} + group * 64 + warp * 16 + row;
+    const int lane = recomputed(this->lane);
     if (i >= args.seq_q) return;
     float query[kOwn], sums[kOwn];
     const T* q = args.q.row(place.b, i, place.h);
