@@ -1,6 +1,7 @@
 #pragma once
 // The Hopper rungs around their kernel: what they support, scratch, tensor maps, launch, cost.
 
+#include "variants/common/tensor_map.h"
 #include "variants/flash/flash_hopper.cuh"
 #include "variants/flash/flash_mma_common.h"
 #include "variants/flash/flash_mma_forward.cuh"
