@@ -22,10 +22,11 @@
 
 namespace attn {
 
-template <class T, int kWidth, FlashKind kKind, HopperRung kRung>
+template <class T, int kWidth, FlashKind kKind, HopperRung kRung,
+          HopperTiling kTiling = hopper_tiling(kWidth, kKind)>
 struct FlashHopper {
   using Element = T;
-  using Rows = HopperRows<T, kWidth, kKind>;
+  using Rows = HopperRows<T, kWidth, kKind, kTiling>;
   using Walk = typename Rows::Walk;
   using Place = typename Rows::Place;
   static constexpr int kRows = Rows::kRows;
@@ -64,7 +65,11 @@ struct FlashHopper {
       } else {
         take_registers<kComputeRegisters>();
         Rows rows(args, thread - kWarpgroupThreads);
-        compute_all(shared, rows);
+        if constexpr (kRung.overlap) {
+          compute_overlapped(shared, rows);
+        } else {
+          compute_in_order(shared, rows);
+        }
       }
     } else {
       Rows rows(args, thread);
@@ -177,41 +182,117 @@ struct FlashHopper {
     return shared.queries(stage) + static_cast<uint32_t>(rows.group * 64 * kWidth * 2);
   }
 
-  __device__ __forceinline__ void compute_all(const Shared& shared, Rows& rows) const {
+  /// One row of tiles, without overlap.
+  __device__ __forceinline__ void compute_in_order(const Shared& shared, Rows& rows) const {
+    TileRing k, v;
+    const Walk walk = Walk::of(args, args.schedule.place(blockIdx.x));
+    const uint32_t queries = queries_of(shared, rows, 0);
+    rows.start();
+    barrier_wait(shared.q_full(0), 0);
+    for (int tile = walk.first(args); tile < walk.place.last; tile = walk.next(args, tile + 1)) {
+      compute_tile(shared, rows, walk, tile, queries, k, v);
+    }
+    finish(rows, walk.place, queries);
+    if (rows.lane == 0) bulk_wait_read<0>();  // shared memory ends with the block
+  }
+
+  /// Whether the first Q K^T of a row of tiles runs beside the end of the row before. It needs a second place
+  /// for queries.
+  static constexpr bool kAhead = kRung.persistent && Shared::kQueryStages > 1;
+
+  __device__ __forceinline__ void compute_overlapped(const Shared& shared, Rows& rows) const {
     QueryRing q;
     TileRing k, v;
     IndexRing told;
     if (rows.group == 0) pass_turn(kConsumers - 1);  // the first turn is the first warpgroup's
-    int sent = -1;  ///< stage of queries that O of the row before is leaving from
-    uint32_t index = blockIdx.x;
-    while (index < args.schedule.count()) {
-      const Walk walk = Walk::of(args, args.schedule.place(index));
-      barrier_wait(shared.q_full(q.stage), q.parity);
+    int sent = -1;  // stage of queries that O of the row before is leaving from
+    Walk walk = Walk::of(args, args.schedule.place(blockIdx.x));
+    int tile = begin_row(shared, rows, walk, q, k);
+    for (bool more = true; more;) {
+      const Place place = walk.place;
+      const bool any = tile < place.last;
       const uint32_t queries = queries_of(shared, rows, q.stage);
       rows.start();
-      int tile = walk.first(args);
-      if constexpr (kRung.overlap) {
-        if (tile < walk.place.last) {
-          compute_overlapped(shared, rows, walk, tile, queries, sent, k, v);
-        } else {
-          release_queries(shared, rows, sent);
-        }
+      if (any) {
+        compute_tiles(shared, rows, walk, tile, queries, sent, k, v);
       } else {
-        for (; tile < walk.place.last; tile = walk.next(args, tile + 1)) {
-          compute_tile(shared, rows, walk, tile, queries, k, v);
-        }
+        release_queries(shared, rows, sent);
       }
-      finish(rows, walk.place, queries);
       sent = q.stage;
       q.advance();
-      if constexpr (Shared::kQueryStages == 1) {
-        release_queries(shared, rows, sent);  // the next queries come into the same place
-        sent = -1;
+      const uint32_t index = kRung.persistent ? listen(shared, rows, told) : UINT32_MAX;
+      more = index < args.schedule.count();
+      bool ahead = false;
+      if constexpr (kAhead) {
+        if (more) {
+          walk = Walk::of(args, args.schedule.place(index));
+          tile = begin_row(shared, rows, walk, q, k);
+          ahead = tile < walk.place.last;
+        }
       }
-      index = UINT32_MAX;
-      if constexpr (kRung.persistent) index = listen(shared, rows, told);
+      if (ahead) {
+        rows.template wait_values<1>();
+      } else {
+        rows.template wait_values<0>();
+      }
+      if (any) {
+        release(rows, shared.v_empty(v.stage));
+        v.advance();
+      }
+      finish(rows, place, queries);
+      if constexpr (!kAhead) {
+        if (more) {
+          release_queries(shared, rows, sent);
+          sent = -1;
+          walk = Walk::of(args, args.schedule.place(index));
+          tile = begin_row(shared, rows, walk, q, k);
+        }
+      }
     }
-    if (rows.lane == 0) bulk_wait_read<0>();  // shared memory ends with the block
+    if (rows.lane == 0) bulk_wait_read<0>();
+  }
+  /// Issues the first Q K^T. Returns its tile, or the end where the row has none.
+  __device__ __forceinline__ int begin_row(const Shared& shared, Rows& rows, const Walk& walk,
+                                           const QueryRing& q, const TileRing& k) const {
+    const int tile = walk.first(args);
+    barrier_wait(shared.q_full(q.stage), q.parity);
+    if (tile < walk.place.last) {
+      barrier_wait(shared.k_full(k.stage), k.parity);
+      rows.multiply_keys(queries_of(shared, rows, q.stage), shared.keys(k.stage));
+    }
+    return tile;
+  }
+
+  /// All tiles of a row, of which the first Q K^T has been issued; at the end the last P V runs.
+  __device__ __forceinline__ void compute_tiles(const Shared& shared, Rows& rows, const Walk& walk, int tile,
+                                                uint32_t queries, int sent, TileRing& k, TileRing& v) const {
+    float correction[2];
+    rows.template wait_scores<0>();
+    release(rows, shared.k_empty(k.stage));
+    k.advance();
+    rows.weigh(walk, tile, correction);
+    rows.pack_weights();
+    release_queries(shared, rows, sent);  // O has long left them
+    for (tile = walk.next(args, tile + 1); tile < walk.place.last; tile = walk.next(args, tile + 1)) {
+      barrier_wait(shared.k_full(k.stage), k.parity);
+      await_turn(rows.group);
+      rows.multiply_keys(queries, shared.keys(k.stage));
+      barrier_wait(shared.v_full(v.stage), v.parity);
+      rows.multiply_values(shared.values(v.stage));
+      pass_turn(rows.group);
+      rows.template wait_scores<1>();
+      release(rows, shared.k_empty(k.stage));
+      k.advance();
+      const bool moved = rows.weigh(walk, tile, correction);
+      rows.weights_are_done(shared.unread(4 * rows.group + rows.warp));
+      rows.template wait_values<0>();
+      release(rows, shared.v_empty(v.stage));
+      v.advance();
+      rows.pack_weights();
+      if (moved) rows.rescale(correction);
+    }
+    barrier_wait(shared.v_full(v.stage), v.parity);
+    rows.multiply_values(shared.values(v.stage));
   }
 
   /// Q K^T, softmax, P V, one after the other.
@@ -227,46 +308,7 @@ struct FlashHopper {
     rows.pack_weights();
     barrier_wait(shared.v_full(v.stage), v.parity);
     rows.multiply_values(shared.values(v.stage));
-    rows.wait_values();
-    release(rows, shared.v_empty(v.stage));
-    v.advance();
-  }
-
-  /// All tiles from the first one on, which exists. The stage `sent` is released behind the first product,
-  /// when O has long left it.
-  __device__ __forceinline__ void compute_overlapped(const Shared& shared, Rows& rows, const Walk& walk,
-                                                     int tile, uint32_t queries, int sent, TileRing& k,
-                                                     TileRing& v) const {
-    float correction[2];
-    barrier_wait(shared.k_full(k.stage), k.parity);
-    rows.multiply_keys(queries, shared.keys(k.stage));
-    release_queries(shared, rows, sent);
-    rows.template wait_scores<0>();
-    release(rows, shared.k_empty(k.stage));
-    k.advance();
-    rows.weigh(walk, tile, correction);
-    rows.pack_weights();
-    for (tile = walk.next(args, tile + 1); tile < walk.place.last; tile = walk.next(args, tile + 1)) {
-      barrier_wait(shared.k_full(k.stage), k.parity);
-      await_turn(rows.group);
-      rows.multiply_keys(queries, shared.keys(k.stage));
-      barrier_wait(shared.v_full(v.stage), v.parity);
-      rows.multiply_values(shared.values(v.stage));
-      pass_turn(rows.group);
-      rows.template wait_scores<1>();
-      release(rows, shared.k_empty(k.stage));
-      k.advance();
-      const bool moved = rows.weigh(walk, tile, correction);
-      rows.weights_are_done(shared.unread(4 * rows.group + rows.warp));
-      rows.wait_values();
-      release(rows, shared.v_empty(v.stage));
-      v.advance();
-      rows.pack_weights();
-      if (moved) rows.rescale(correction);
-    }
-    barrier_wait(shared.v_full(v.stage), v.parity);
-    rows.multiply_values(shared.values(v.stage));
-    rows.wait_values();
+    rows.template wait_values<0>();
     release(rows, shared.v_empty(v.stage));
     v.advance();
   }

@@ -11,7 +11,9 @@ namespace attn {
 inline FlashKind hopper_kind(const Problem& p) {
   return flash_mma_extended(p) ? FlashKind::extended : p.mask.none() ? FlashKind::plain : FlashKind::masked;
 }
-inline int hopper_rows_of(const Problem& p) { return hopper_rows(flash_mma_width(p), hopper_kind(p)); }
+inline HopperTiling hopper_tiling_of(const Problem& p) {
+  return hopper_tiling(flash_mma_width(p), hopper_kind(p));
+}
 
 /// A reason, or nothing where there is no GPU to ask.
 inline std::string hopper_missing() {
@@ -31,7 +33,7 @@ inline Support hopper_supports(const Problem& p) {
   if (p.position.rope()) return {"no RoPE: Q and K rotated to 16 bits would miss the error bound"};
   if (p.position.shaw()) return {"no Shaw terms"};
   if (p.seq_q > kLongest || p.seq_kv > kLongest) return {"at most 2^30 queries and keys"};
-  if (flash_blocks(p, hopper_rows_of(p)) > INT32_MAX) return {"more than 2^31 - 1 rows of tiles"};
+  if (flash_blocks(p, hopper_tiling_of(p).rows()) > INT32_MAX) return {"more than 2^31 - 1 rows of tiles"};
   return {hopper_missing()};
 }
 
@@ -65,11 +67,11 @@ inline bool hopper_strides(const Problem& p, const Forward& forward) {
 template <class T>
 FlashHopperArgs<T> hopper_args(const CudaQueue& queue, const Problem& p, const Forward& forward,
                                const HopperScratch& scratch) {
-  const int keys = hopper_keys(flash_mma_width(p));
+  const HopperTiling tiling = hopper_tiling_of(p);
   FlashHopperArgs<T> args{FlashShape::of(p, scratch.mask.rule(p))};
   args.q_map = tensor_map<T>(forward.q, hopper_q_shape(p), 64);
-  args.k_map = tensor_map<T>(forward.k, hopper_k_shape(p), keys);
-  args.v_map = tensor_map<T>(forward.v, hopper_v_shape(p), keys);
+  args.k_map = tensor_map<T>(forward.k, hopper_k_shape(p), tiling.keys);
+  args.v_map = tensor_map<T>(forward.v, hopper_v_shape(p), tiling.keys);
   args.o_map = tensor_map<T>(forward.o, hopper_o_shape(p), 16);
   args.q = gpu_tensor<const T>(forward.q);
   args.k = gpu_tensor<const T>(forward.k);
@@ -80,7 +82,7 @@ FlashHopperArgs<T> hopper_args(const CudaQueue& queue, const Problem& p, const F
   args.scale = static_cast<float>(p.softmax_scale());
   args.softcap = static_cast<float>(p.softcap);
   args.bias = scratch.bias.fill(queue, p, forward.tables);
-  args.schedule = HopperSchedule::of(p, hopper_rows_of(p));
+  args.schedule = HopperSchedule::of(p, tiling.rows());
   args.taken = scratch.taken;
   return args;
 }
@@ -128,7 +130,8 @@ void hopper_forward(const Context& context, const Problem& p, const Forward& for
 
 /// What the kernels execute: whole tiles, visible or not, over padded channels.
 inline Cost hopper_cost(const Problem& p) {
-  const int width = flash_mma_width(p), keys = hopper_keys(width), rows = hopper_rows_of(p);
+  const HopperTiling tiling = hopper_tiling_of(p);
+  const int width = flash_mma_width(p), keys = tiling.keys, rows = tiling.rows();
   const double heads = static_cast<double>(p.heads_q),
                tiles = heads * static_cast<double>(count_visited_tiles(p, rows, keys)),
                pairs = tiles * rows * keys, queries = heads * static_cast<double>(p.batch * p.seq_q);

@@ -21,17 +21,18 @@ struct FlashHopperArgs : FlashShape {
   unsigned* taken;  ///< rows of tiles that persistent blocks took beyond their first; 0 between calls
 };
 
-template <class T, int kWidth, FlashKind kKind>
+template <class T, int kWidth, FlashKind kKind, HopperTiling kTiling>
 struct HopperRows {
   static constexpr bool kMasked = kKind >= FlashKind::masked;
   static constexpr bool kExtended = kKind >= FlashKind::extended;
-  static constexpr int kRows = hopper_rows(kWidth, kKind);
-  static constexpr int kKeys = hopper_keys(kWidth);
+  static constexpr int kRows = kTiling.rows();
+  static constexpr int kKeys = kTiling.keys;
   static constexpr int kKeyTiles = kKeys / 8;
   static constexpr float kSlack = 8;
   static constexpr float kLog2e = 1.44269504088896340736f;
   static constexpr float kLn2 = 0.69314718055994530942f;
-  static_assert(kKeys / 4 <= 32, "the visible keys of a row and thread are the bits of one number");
+  static_assert(!kMasked || kKeys / 4 <= 32,
+                "the visible keys of a row and thread are the bits of one number");
 
   using Args = FlashHopperArgs<T>;
   using Walk = HopperWalk<kRows, kKeys, kMasked>;
@@ -100,8 +101,9 @@ struct HopperRows {
     wgmma_wait<kYoungest>();
     wgmma_hold(s);
   }
+  template <int kYoungest>
   __device__ __forceinline__ void wait_values() {
-    wgmma_wait<0>();
+    wgmma_wait<kYoungest>();
     wgmma_hold(o);
     wgmma_hold(p);
   }
@@ -239,19 +241,27 @@ struct HopperRows {
     const int length = relative(int64_t{place.keys} - j0);
     ATTN_UNROLL
     for (int r = 0; r < 2; ++r) {
+      const int64_t i = int64_t{place.i0} + row_of(r);
       int begin = 0, end = length;
-      uint32_t bits = ~0u;
       if constexpr (kMasked) {
-        const int64_t i = int64_t{place.i0} + row_of(r);
         begin = relative(i - j0 + args.rule.band_low);
         end = min(end, relative(i - j0 + args.rule.band_high + 1));
-        if (args.rule.blocks) bits = visible_bits(place, i, j0);
       }
+      const int own = mma_c(lane, 0).column;
       ATTN_UNROLL
       for (int k = 0; k < kKeyTiles * 2; ++k) {
-        const int key = 8 * (k / 2) + mma_c(lane, k % 2).column;
-        const bool visible = key >= begin && key < end && (bits >> k & 1u);
+        const int key = 8 * (k / 2) + k % 2;
+        const bool visible = key >= begin - own && key < end - own;
         if (!visible) s[k / 2 * 4 + 2 * r + k % 2] = -INFINITY;
+      }
+      if constexpr (kMasked) {
+        if (args.rule.blocks) {
+          const uint32_t bits = visible_bits(place, i, j0);
+          ATTN_UNROLL
+          for (int k = 0; k < kKeyTiles * 2; ++k) {
+            if (!(bits >> k & 1u)) s[k / 2 * 4 + 2 * r + k % 2] = -INFINITY;
+          }
+        }
       }
     }
   }

@@ -18,13 +18,17 @@ struct HopperRung {
 inline constexpr HopperRung kHopperBest = {
     .specialised = true, .overlap = true, .pingpong = true, .persistent = true};
 
-/// Warpgroups that compute, 64 queries each. Three leave 160 registers to a thread.
-constexpr int hopper_consumers(int width, FlashKind kind) {
-  return width == 64 && kind == FlashKind::plain ? 3 : 2;
+struct HopperTiling {
+  int consumers;  ///< warpgroups that compute, 64 queries each. Three leave 160 registers to a thread
+  int keys;       ///< of a tile
+
+  constexpr int rows() const { return 64 * consumers; }
+};
+/// What registers and shared memory hold.
+constexpr HopperTiling hopper_tiling(int width, FlashKind kind) {
+  if (width == 256) return {2, 80};
+  return {width == 64 && kind != FlashKind::extended ? 3 : 2, 128};
 }
-constexpr int hopper_rows(int width, FlashKind kind) { return 64 * hopper_consumers(width, kind); }
-/// The most that registers and shared memory hold.
-constexpr int hopper_keys(int width) { return width == 256 ? 80 : 128; }
 
 /// Places in shared memory, from a multiple of 1024 bytes on. Tiles are chunks of 64 channels (wgmma.cuh);
 /// the queries of each warpgroup lie together, and its rows of O take their place.
