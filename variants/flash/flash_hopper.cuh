@@ -196,10 +196,12 @@ struct FlashHopper {
     if (rows.lane == 0) bulk_wait_read<0>();  // shared memory ends with the block
   }
 
-  /// Whether the first Q K^T of a row of tiles runs beside the end of the row before. It needs a second place
-  /// for queries.
+  /// Whether the first Q K^T of a row of tiles may run beside the end of the row before. It needs a second
+  /// place for queries.
   static constexpr bool kAhead = kRung.persistent && Shared::kQueryStages > 1;
 
+  /// Rows of tiles, in each of which Q K^T of the first tile is done before, and P V of the last one after
+  /// compute_tiles().
   __device__ __forceinline__ void compute_overlapped(const Shared& shared, Rows& rows) const {
     QueryRing q;
     TileRing k, v;
@@ -207,67 +209,67 @@ struct FlashHopper {
     if (rows.group == 0) pass_turn(kConsumers - 1);  // the first turn is the first warpgroup's
     int sent = -1;  // stage of queries that O of the row before is leaving from
     Walk walk = Walk::of(args, args.schedule.place(blockIdx.x));
-    int tile = begin_row(shared, rows, walk, q, k);
+    int tile = walk.first(args);
+    first_scores(shared, rows, walk, tile, q, k);
     for (bool more = true; more;) {
       const Place place = walk.place;
       const bool any = tile < place.last;
       const uint32_t queries = queries_of(shared, rows, q.stage);
       rows.start();
-      if (any) {
-        compute_tiles(shared, rows, walk, tile, queries, sent, k, v);
-      } else {
-        release_queries(shared, rows, sent);
-      }
+      if (any) compute_tiles(shared, rows, walk, tile, queries, sent, k, v);
+      if (!any) release_queries(shared, rows, sent);
       sent = q.stage;
       q.advance();
       const uint32_t index = kRung.persistent ? listen(shared, rows, told) : UINT32_MAX;
       more = index < args.schedule.count();
-      bool ahead = false;
-      if constexpr (kAhead) {
-        if (more) {
-          walk = Walk::of(args, args.schedule.place(index));
-          tile = begin_row(shared, rows, walk, q, k);
-          ahead = tile < walk.place.last;
-        }
+      if (more) {
+        walk = Walk::of(args, args.schedule.place(index));
+        tile = walk.first(args);
       }
-      if (ahead) {
+      if (kAhead && more && any && tile < walk.place.last) {
+        barrier_wait(shared.v_full(v.stage), v.parity);
+        barrier_wait(shared.q_full(q.stage), q.parity);
+        barrier_wait(shared.k_full(k.stage), k.parity);
+        rows.multiply_values(shared.values(v.stage));
+        rows.multiply_keys(queries_of(shared, rows, q.stage), shared.keys(k.stage));
         rows.template wait_values<1>();
-      } else {
-        rows.template wait_values<0>();
+        release(rows, shared.v_empty(v.stage));
+        v.advance();
+        finish(rows, place, queries);
+        rows.template wait_scores<0>();
+        continue;
       }
       if (any) {
+        barrier_wait(shared.v_full(v.stage), v.parity);
+        rows.multiply_values(shared.values(v.stage));
+        rows.template wait_values<0>();
         release(rows, shared.v_empty(v.stage));
         v.advance();
       }
       finish(rows, place, queries);
-      if constexpr (!kAhead) {
-        if (more) {
-          release_queries(shared, rows, sent);
-          sent = -1;
-          walk = Walk::of(args, args.schedule.place(index));
-          tile = begin_row(shared, rows, walk, q, k);
-        }
+      if (!more) break;
+      if constexpr (Shared::kQueryStages == 1) {
+        release_queries(shared, rows, sent);  // the next queries come into the same place
+        sent = -1;
       }
+      first_scores(shared, rows, walk, tile, q, k);
     }
-    if (rows.lane == 0) bulk_wait_read<0>();
+    if (rows.lane == 0) bulk_wait_read<0>();  // shared memory ends with the block
   }
-  /// Issues the first Q K^T. Returns its tile, or the end where the row has none.
-  __device__ __forceinline__ int begin_row(const Shared& shared, Rows& rows, const Walk& walk,
-                                           const QueryRing& q, const TileRing& k) const {
-    const int tile = walk.first(args);
+  /// Waits for a row's queries, and for Q K^T of its first tile, if it has one.
+  __device__ __forceinline__ void first_scores(const Shared& shared, Rows& rows, const Walk& walk, int tile,
+                                               const QueryRing& q, const TileRing& k) const {
     barrier_wait(shared.q_full(q.stage), q.parity);
-    if (tile < walk.place.last) {
-      barrier_wait(shared.k_full(k.stage), k.parity);
-      rows.multiply_keys(queries_of(shared, rows, q.stage), shared.keys(k.stage));
-    }
-    return tile;
+    if (tile >= walk.place.last) return;
+    barrier_wait(shared.k_full(k.stage), k.parity);
+    rows.multiply_keys(queries_of(shared, rows, q.stage), shared.keys(k.stage));
+    rows.template wait_scores<0>();
   }
 
-  /// All tiles of a row, of which the first Q K^T has been issued; at the end the last P V runs.
+  /// All tiles of a row, from the scores of the first to the weights of the last.
   __device__ __forceinline__ void compute_tiles(const Shared& shared, Rows& rows, const Walk& walk, int tile,
                                                 uint32_t queries, int sent, TileRing& k, TileRing& v) const {
     float correction[2];
-    rows.template wait_scores<0>();
     release(rows, shared.k_empty(k.stage));
     k.advance();
     rows.weigh(walk, tile, correction);
@@ -291,8 +293,6 @@ struct FlashHopper {
       rows.pack_weights();
       if (moved) rows.rescale(correction);
     }
-    barrier_wait(shared.v_full(v.stage), v.parity);
-    rows.multiply_values(shared.values(v.stage));
   }
 
   /// Q K^T, softmax, P V, one after the other.
