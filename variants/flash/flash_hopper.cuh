@@ -22,7 +22,7 @@
 
 namespace attn {
 
-template <class T, int kWidth, FlashKind kKind, HopperRung kRung,
+template <class T, int kWidth, HopperKind kKind, HopperRung kRung,
           HopperTiling kTiling = hopper_tiling(kWidth, kKind)>
 struct FlashHopper {
   using Element = T;
@@ -31,7 +31,7 @@ struct FlashHopper {
   using Place = typename Rows::Place;
   static constexpr int kRows = Rows::kRows;
   static constexpr int kKeys = Rows::kKeys;
-  using Shared = HopperShared<kRows, kKeys, kWidth>;
+  using Shared = HopperShared<kRows, kKeys, kWidth, Rows::kBiased>;
   static constexpr int kConsumers = kRows / 64;
   static constexpr int kThreads = kWarpgroupThreads * (kConsumers + (kRung.specialised ? 1 : 0));
   static constexpr int kLoaderRegisters = kConsumers == 3 ? 32 : 24;
@@ -118,7 +118,6 @@ struct FlashHopper {
   }
   __device__ __forceinline__ void load_tile(uint32_t to, const TensorMap& map, uint32_t full,
                                             const Place& place, int tile) const {
-    barrier_expect(full, Shared::kTileBytes);
     ATTN_UNROLL
     for (int chunk = 0; chunk < kWidth / 64; ++chunk) {
       tma_load(to + static_cast<uint32_t>(chunk * kKeys * 128), &map, full, 64 * chunk, place.head_kv,
@@ -128,13 +127,22 @@ struct FlashHopper {
   __device__ __forceinline__ void load_keys(const Shared& shared, const Place& place, int tile,
                                             TileRing& ring) const {
     barrier_wait(shared.k_empty(ring.stage), ring.parity ^ 1);
-    load_tile(shared.keys(ring.stage), args.k_map, shared.k_full(ring.stage), place, tile);
+    const uint32_t full = shared.k_full(ring.stage);
+    const bool biased = Rows::kBiased && args.bias.rows;
+    barrier_expect(full, Shared::kTileBytes + (biased ? Shared::kBiasBytes : 0));
+    load_tile(shared.keys(ring.stage), args.k_map, full, place, tile);
+    if (biased) {
+      const float* first = args.bias.head(place.h) + place.i0 - tile * int64_t{kKeys} - (kKeys - 1);
+      bulk_load(shared.bias(ring.stage), first, Shared::kBiasBytes, full);
+    }
     ring.advance();
   }
   __device__ __forceinline__ void load_values(const Shared& shared, const Place& place, int tile,
                                               TileRing& ring) const {
     barrier_wait(shared.v_empty(ring.stage), ring.parity ^ 1);
-    load_tile(shared.values(ring.stage), args.v_map, shared.v_full(ring.stage), place, tile);
+    const uint32_t full = shared.v_full(ring.stage);
+    barrier_expect(full, Shared::kTileBytes);
+    load_tile(shared.values(ring.stage), args.v_map, full, place, tile);
     ring.advance();
   }
 
@@ -270,9 +278,7 @@ struct FlashHopper {
   __device__ __forceinline__ void compute_tiles(const Shared& shared, Rows& rows, const Walk& walk, int tile,
                                                 uint32_t queries, int sent, TileRing& k, TileRing& v) const {
     float correction[2];
-    release(rows, shared.k_empty(k.stage));
-    k.advance();
-    rows.weigh(walk, tile, correction);
+    weigh(shared, rows, walk, tile, k, correction);
     rows.pack_weights();
     release_queries(shared, rows, sent);  // O has long left them
     for (tile = walk.next(args, tile + 1); tile < walk.place.last; tile = walk.next(args, tile + 1)) {
@@ -283,9 +289,7 @@ struct FlashHopper {
       rows.multiply_values(shared.values(v.stage));
       pass_turn(rows.group);
       rows.template wait_scores<1>();
-      release(rows, shared.k_empty(k.stage));
-      k.advance();
-      const bool moved = rows.weigh(walk, tile, correction);
+      const bool moved = weigh(shared, rows, walk, tile, k, correction);
       rows.weights_are_done(shared.unread(4 * rows.group + rows.warp));
       rows.template wait_values<0>();
       release(rows, shared.v_empty(v.stage));
@@ -295,16 +299,29 @@ struct FlashHopper {
     }
   }
 
+  /// HopperRows::weigh. K has been multiplied; its buffer is free, where biases came with it after they are
+  /// read.
+  __device__ __forceinline__ bool weigh(const Shared& shared, Rows& rows, const Walk& walk, int tile,
+                                        TileRing& k, float (&correction)[2]) const {
+    const int stage = k.stage;
+    k.advance();
+    if constexpr (!Rows::kBiased) release(rows, shared.k_empty(stage));
+    const bool moved = rows.weigh(walk, tile, shared.bias(stage), correction);
+    if constexpr (Rows::kBiased) {
+      __syncwarp();
+      release(rows, shared.k_empty(stage));
+    }
+    return moved;
+  }
+
   /// Q K^T, softmax, P V, one after the other.
   __device__ __forceinline__ void compute_tile(const Shared& shared, Rows& rows, const Walk& walk, int tile,
                                                uint32_t queries, TileRing& k, TileRing& v) const {
     barrier_wait(shared.k_full(k.stage), k.parity);
     rows.multiply_keys(queries, shared.keys(k.stage));
     rows.template wait_scores<0>();
-    release(rows, shared.k_empty(k.stage));
-    k.advance();
     float correction[2];
-    if (rows.weigh(walk, tile, correction)) rows.rescale(correction);
+    if (weigh(shared, rows, walk, tile, k, correction)) rows.rescale(correction);
     rows.pack_weights();
     barrier_wait(shared.v_full(v.stage), v.parity);
     rows.multiply_values(shared.values(v.stage));

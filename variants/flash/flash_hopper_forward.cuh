@@ -8,8 +8,10 @@
 
 namespace attn {
 
-inline FlashKind hopper_kind(const Problem& p) {
-  return flash_mma_extended(p) ? FlashKind::extended : p.mask.none() ? FlashKind::plain : FlashKind::masked;
+inline HopperKind hopper_kind(const Problem& p) {
+  if (p.softcap != 0 || p.softmax_scale() < 0) return HopperKind::capped;
+  if (p.position.toeplitz()) return HopperKind::biased;
+  return p.mask.none() ? HopperKind::plain : HopperKind::masked;
 }
 inline HopperTiling hopper_tiling_of(const Problem& p) {
   return hopper_tiling(flash_mma_width(p), hopper_kind(p));
@@ -41,7 +43,10 @@ struct HopperScratch : FlashScratch {
   unsigned* taken = nullptr;
 
   static HopperScratch take(const Problem& p, Workspace& workspace) {
-    HopperScratch scratch{FlashScratch::take(p, workspace)};
+    const HopperBiasEnds ends = HopperBiasEnds::of(p, hopper_tiling_of(p));
+    HopperScratch scratch;
+    scratch.mask = DeviceMask::take(p, workspace);
+    scratch.bias = DeviceBias::take(p, workspace, ends.front, ends.back);
     scratch.taken = workspace.take<unsigned>("rows of tiles taken", 1);
     return scratch;
   }
@@ -81,7 +86,7 @@ FlashHopperArgs<T> hopper_args(const CudaQueue& queue, const Problem& p, const F
   args.value_dim = static_cast<int>(p.value_dim);
   args.scale = static_cast<float>(p.softmax_scale());
   args.softcap = static_cast<float>(p.softcap);
-  args.bias = scratch.bias.fill(queue, p, forward.tables);
+  args.bias = scratch.bias.fill(queue, p, forward.tables, 1.44269504088896340736f);
   args.schedule = HopperSchedule::of(p, tiling.rows());
   args.taken = scratch.taken;
   return args;
@@ -97,7 +102,7 @@ void enqueue_hopper(const CudaQueue& queue, const Body& body) {
   hopper_kernel<Body><<<static_cast<unsigned>(blocks), Body::kThreads, bytes, queue.stream()>>>(body);
   ATTN_CUDA_CHECK(cudaGetLastError());
 }
-template <class T, FlashKind kKind, HopperRung kRung>
+template <class T, HopperKind kKind, HopperRung kRung>
 void launch_hopper(const CudaQueue& queue, const Problem& p, const FlashHopperArgs<T>& args) {
   switch (flash_mma_width(p)) {
     case 64:
@@ -119,12 +124,15 @@ void hopper_forward(const Context& context, const Problem& p, const Forward& for
   }
   const FlashHopperArgs<T> args = hopper_args<T>(queue, p, forward, scratch);
   switch (hopper_kind(p)) {
-    case FlashKind::plain:
-      return launch_hopper<T, FlashKind::plain, kRung>(queue, p, args);
-    case FlashKind::masked:
-      return launch_hopper<T, FlashKind::masked, kRung>(queue, p, args);
-    default:
-      if constexpr (kEvery) launch_hopper<T, FlashKind::extended, kRung>(queue, p, args);
+    case HopperKind::plain:
+      return launch_hopper<T, HopperKind::plain, kRung>(queue, p, args);
+    case HopperKind::masked:
+      return launch_hopper<T, HopperKind::masked, kRung>(queue, p, args);
+    case HopperKind::biased:
+      if constexpr (kEvery) launch_hopper<T, HopperKind::biased, kRung>(queue, p, args);
+      return;
+    case HopperKind::capped:
+      if constexpr (kEvery) launch_hopper<T, HopperKind::capped, kRung>(queue, p, args);
   }
 }
 
