@@ -156,7 +156,10 @@ class HostCta {
           return true;
         },
         [] { return std::string("stores of TMA"); });
-    for (; self.waited < last; ++self.waited) shared_.end_read(self.stores[self.waited].units);
+    for (; self.waited < last; ++self.waited) {
+      shared_.end_read(self.stores[self.waited].reading);
+      self.stores[self.waited].reading = {};
+    }
   }
   void proxy_fence(int thread) {
     if (!planted(HostFault::proxy_fence_skipped)) shared_.fence(thread);
@@ -229,7 +232,7 @@ class HostCta {
 
  private:
   struct Store {
-    HostShared::Units units;
+    HostShared::Reading reading;
     std::shared_ptr<int> progress;  ///< 1: shared memory read; 2: global memory written
   };
   struct Thread {
@@ -246,10 +249,9 @@ class HostCta {
   template <class Write>
   void bulk(uint32_t from, uint32_t bytes, int thread, const Write& write) {
     fibers_.preempt();
-    const HostShared::Units units = shared_.range(from, bytes);
-    shared_.begin_read(units);
     const auto progress = std::make_shared<int>(0);
-    threads_[static_cast<size_t>(thread)].stores.push_back({units, progress});
+    threads_[static_cast<size_t>(thread)].stores.push_back(
+        {shared_.begin_read(shared_.range(from, bytes)), progress});
     fibers_.later([=, this] {
       const std::vector<char> read(shared_.at(from, bytes), shared_.at(from, bytes) + bytes);
       *progress = 1;

@@ -16,6 +16,11 @@ namespace attn {
 class HostShared {
  public:
   using Units = std::vector<uint32_t>;  ///< numbers of 16-byte units
+  /// Of an operation that reads: what, and the bytes as they were when it was issued.
+  struct Reading {
+    Units units;
+    std::vector<char> bytes;
+  };
 
   /// `first`: the address of the first byte; pointers agree with it modulo 1024.
   HostShared(uint32_t bytes, uint32_t first)
@@ -55,15 +60,19 @@ class HostShared {
   void end_load(const Units& units) {
     for (const uint32_t k : units) --units_[k].loads;
   }
-  void begin_read(const Units& units) {
+  Reading begin_read(const Units& units) {
     for (const uint32_t k : units) {
       if (units_[k].loads) fail("memory read before its copy has landed", k);
       if (units_[k].writer) fail("memory written without fence.proxy.async is read", k);
       ++units_[k].reads;
     }
+    return {units, bytes_of(units)};
   }
-  void end_read(const Units& units) {
-    for (const uint32_t k : units) --units_[k].reads;
+  void end_read(const Reading& reading) {
+    for (const uint32_t k : reading.units) --units_[k].reads;
+    if (bytes_of(reading.units) != reading.bytes) {
+      throw std::logic_error("shared memory was written to while an operation was reading it");
+    }
   }
   /// By an ordinary instruction of a thread.
   void write(const Units& units, int thread) {
@@ -91,6 +100,11 @@ class HostShared {
   }
 
  private:
+  std::vector<char> bytes_of(const Units& units) {
+    std::vector<char> bytes(16 * units.size());
+    for (size_t k = 0; k < units.size(); ++k) std::memcpy(&bytes[16 * k], data() + 16 * units[k], 16);
+    return bytes;
+  }
   struct alignas(1024) Line {
     char bytes[1024];
   };

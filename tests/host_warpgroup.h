@@ -120,7 +120,7 @@ class HostWarpgroup {
     const size_t end = self.groups[static_cast<size_t>(groups - 1 - youngest)];
     fibers_.wait(
         event_, [&] { return executed_ >= end; }, [] { return std::string("wgmma.wait_group"); });
-    for (; retired_ < end; ++retired_) shared_.end_read(operations_[retired_ - first_].units);
+    for (; retired_ < end; ++retired_) shared_.end_read(operations_[retired_ - first_].reading);
     for (auto held = self.held.begin(); held != self.held.end();) {
       if (held->second.last >= end) {
         ++held;
@@ -145,7 +145,7 @@ class HostWarpgroup {
     HostWgmma what;
     std::array<float*, 128> sums{};
     std::array<std::array<uint32_t, 4>, 128> a{};
-    HostShared::Units units;  ///< of shared memory that it reads
+    HostShared::Reading reading;
     int threads = 0;
     bool executed = false;
   };
@@ -181,8 +181,7 @@ class HostWarpgroup {
     add(what.b, what.b_transposed, what.columns);
     std::sort(units.begin(), units.end());
     units.erase(std::unique(units.begin(), units.end()), units.end());
-    shared_.begin_read(units);
-    operation.units = std::move(units);
+    operation.reading = shared_.begin_read(units);
   }
 
   float number(uint16_t bits, bool bf16) const { return bf16 ? to_float(Bf16{bits}) : to_float(F16{bits}); }
