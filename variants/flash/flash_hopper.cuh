@@ -22,15 +22,16 @@
 
 namespace attn {
 
-template <class T, int kWidth, FlashKind kKind, HopperRung kRung>
+template <class T, int kWidth, HopperKind kKind, HopperRung kRung,
+          HopperTiling kTiling = hopper_tiling(kWidth, kKind)>
 struct FlashHopper {
   using Element = T;
-  using Rows = HopperRows<T, kWidth, kKind>;
+  using Rows = HopperRows<T, kWidth, kKind, kTiling>;
   using Walk = typename Rows::Walk;
   using Place = typename Rows::Place;
   static constexpr int kRows = Rows::kRows;
   static constexpr int kKeys = Rows::kKeys;
-  using Shared = HopperShared<kRows, kKeys, kWidth>;
+  using Shared = HopperShared<kRows, kKeys, kWidth, Rows::kBiased>;
   static constexpr int kConsumers = kRows / 64;
   static constexpr int kThreads = kWarpgroupThreads * (kConsumers + (kRung.specialised ? 1 : 0));
   static constexpr int kLoaderRegisters = kConsumers == 3 ? 32 : 24;
@@ -64,7 +65,11 @@ struct FlashHopper {
       } else {
         take_registers<kComputeRegisters>();
         Rows rows(args, thread - kWarpgroupThreads);
-        compute_all(shared, rows);
+        if constexpr (kRung.overlap) {
+          compute_overlapped(shared, rows);
+        } else {
+          compute_in_order(shared, rows);
+        }
       }
     } else {
       Rows rows(args, thread);
@@ -113,7 +118,6 @@ struct FlashHopper {
   }
   __device__ __forceinline__ void load_tile(uint32_t to, const TensorMap& map, uint32_t full,
                                             const Place& place, int tile) const {
-    barrier_expect(full, Shared::kTileBytes);
     ATTN_UNROLL
     for (int chunk = 0; chunk < kWidth / 64; ++chunk) {
       tma_load(to + static_cast<uint32_t>(chunk * kKeys * 128), &map, full, 64 * chunk, place.head_kv,
@@ -123,13 +127,22 @@ struct FlashHopper {
   __device__ __forceinline__ void load_keys(const Shared& shared, const Place& place, int tile,
                                             TileRing& ring) const {
     barrier_wait(shared.k_empty(ring.stage), ring.parity ^ 1);
-    load_tile(shared.keys(ring.stage), args.k_map, shared.k_full(ring.stage), place, tile);
+    const uint32_t full = shared.k_full(ring.stage);
+    const bool biased = Rows::kBiased && args.bias.rows;
+    barrier_expect(full, Shared::kTileBytes + (biased ? Shared::kBiasBytes : 0));
+    load_tile(shared.keys(ring.stage), args.k_map, full, place, tile);
+    if (biased) {
+      const float* first = args.bias.head(place.h) + place.i0 - tile * int64_t{kKeys} - (kKeys - 1);
+      bulk_load(shared.bias(ring.stage), first, Shared::kBiasBytes, full);
+    }
     ring.advance();
   }
   __device__ __forceinline__ void load_values(const Shared& shared, const Place& place, int tile,
                                               TileRing& ring) const {
     barrier_wait(shared.v_empty(ring.stage), ring.parity ^ 1);
-    load_tile(shared.values(ring.stage), args.v_map, shared.v_full(ring.stage), place, tile);
+    const uint32_t full = shared.v_full(ring.stage);
+    barrier_expect(full, Shared::kTileBytes);
+    load_tile(shared.values(ring.stage), args.v_map, full, place, tile);
     ring.advance();
   }
 
@@ -177,75 +190,97 @@ struct FlashHopper {
     return shared.queries(stage) + static_cast<uint32_t>(rows.group * 64 * kWidth * 2);
   }
 
-  __device__ __forceinline__ void compute_all(const Shared& shared, Rows& rows) const {
+  /// One row of tiles, without overlap.
+  __device__ __forceinline__ void compute_in_order(const Shared& shared, Rows& rows) const {
+    TileRing k, v;
+    const Walk walk = Walk::of(args, args.schedule.place(blockIdx.x));
+    const uint32_t queries = queries_of(shared, rows, 0);
+    rows.start();
+    barrier_wait(shared.q_full(0), 0);
+    for (int tile = walk.first(args); tile < walk.place.last; tile = walk.next(args, tile + 1)) {
+      compute_tile(shared, rows, walk, tile, queries, k, v);
+    }
+    finish(rows, walk.place, queries);
+    if (rows.lane == 0) bulk_wait_read<0>();  // shared memory ends with the block
+  }
+
+  /// Whether the first Q K^T of a row of tiles may run beside the end of the row before. It needs a second
+  /// place for queries.
+  static constexpr bool kAhead = kRung.persistent && Shared::kQueryStages > 1;
+
+  /// Rows of tiles, in each of which Q K^T of the first tile is done before, and P V of the last one after
+  /// compute_tiles().
+  __device__ __forceinline__ void compute_overlapped(const Shared& shared, Rows& rows) const {
     QueryRing q;
     TileRing k, v;
     IndexRing told;
     if (rows.group == 0) pass_turn(kConsumers - 1);  // the first turn is the first warpgroup's
-    int sent = -1;  ///< stage of queries that O of the row before is leaving from
-    uint32_t index = blockIdx.x;
-    while (index < args.schedule.count()) {
-      const Walk walk = Walk::of(args, args.schedule.place(index));
-      barrier_wait(shared.q_full(q.stage), q.parity);
+    int sent = -1;  // stage of queries that O of the row before is leaving from
+    Walk walk = Walk::of(args, args.schedule.place(blockIdx.x));
+    int tile = walk.first(args);
+    first_scores(shared, rows, walk, tile, q, k);
+    for (bool more = true; more;) {
+      const Place place = walk.place;
+      const bool any = tile < place.last;
       const uint32_t queries = queries_of(shared, rows, q.stage);
       rows.start();
-      int tile = walk.first(args);
-      if constexpr (kRung.overlap) {
-        if (tile < walk.place.last) {
-          compute_overlapped(shared, rows, walk, tile, queries, sent, k, v);
-        } else {
-          release_queries(shared, rows, sent);
-        }
-      } else {
-        for (; tile < walk.place.last; tile = walk.next(args, tile + 1)) {
-          compute_tile(shared, rows, walk, tile, queries, k, v);
-        }
-      }
-      finish(rows, walk.place, queries);
+      if (any) compute_tiles(shared, rows, walk, tile, queries, sent, k, v);
+      if (!any) release_queries(shared, rows, sent);
       sent = q.stage;
       q.advance();
+      const uint32_t index = kRung.persistent ? listen(shared, rows, told) : UINT32_MAX;
+      more = index < args.schedule.count();
+      if (more) {
+        walk = Walk::of(args, args.schedule.place(index));
+        tile = walk.first(args);
+      }
+      if (kAhead && more && any && tile < walk.place.last) {
+        barrier_wait(shared.v_full(v.stage), v.parity);
+        barrier_wait(shared.q_full(q.stage), q.parity);
+        barrier_wait(shared.k_full(k.stage), k.parity);
+        rows.multiply_values(shared.values(v.stage));
+        rows.multiply_keys(queries_of(shared, rows, q.stage), shared.keys(k.stage));
+        rows.template wait_values<1>();
+        release(rows, shared.v_empty(v.stage));
+        v.advance();
+        finish(rows, place, queries);
+        rows.template wait_scores<0>();
+        continue;
+      }
+      if (any) {
+        barrier_wait(shared.v_full(v.stage), v.parity);
+        rows.multiply_values(shared.values(v.stage));
+        rows.template wait_values<0>();
+        release(rows, shared.v_empty(v.stage));
+        v.advance();
+      }
+      finish(rows, place, queries);
+      if (!more) break;
       if constexpr (Shared::kQueryStages == 1) {
         release_queries(shared, rows, sent);  // the next queries come into the same place
         sent = -1;
       }
-      index = UINT32_MAX;
-      if constexpr (kRung.persistent) index = listen(shared, rows, told);
+      first_scores(shared, rows, walk, tile, q, k);
     }
     if (rows.lane == 0) bulk_wait_read<0>();  // shared memory ends with the block
   }
-
-  /// Q K^T, softmax, P V, one after the other.
-  __device__ __forceinline__ void compute_tile(const Shared& shared, Rows& rows, const Walk& walk, int tile,
-                                               uint32_t queries, TileRing& k, TileRing& v) const {
+  /// Waits for a row's queries, and for Q K^T of its first tile, if it has one.
+  __device__ __forceinline__ void first_scores(const Shared& shared, Rows& rows, const Walk& walk, int tile,
+                                               const QueryRing& q, const TileRing& k) const {
+    barrier_wait(shared.q_full(q.stage), q.parity);
+    if (tile >= walk.place.last) return;
     barrier_wait(shared.k_full(k.stage), k.parity);
-    rows.multiply_keys(queries, shared.keys(k.stage));
+    rows.multiply_keys(queries_of(shared, rows, q.stage), shared.keys(k.stage));
     rows.template wait_scores<0>();
-    release(rows, shared.k_empty(k.stage));
-    k.advance();
-    float correction[2];
-    if (rows.weigh(walk, tile, correction)) rows.rescale(correction);
-    rows.pack_weights();
-    barrier_wait(shared.v_full(v.stage), v.parity);
-    rows.multiply_values(shared.values(v.stage));
-    rows.wait_values();
-    release(rows, shared.v_empty(v.stage));
-    v.advance();
   }
 
-  /// All tiles from the first one on, which exists. The stage `sent` is released behind the first product,
-  /// when O has long left it.
-  __device__ __forceinline__ void compute_overlapped(const Shared& shared, Rows& rows, const Walk& walk,
-                                                     int tile, uint32_t queries, int sent, TileRing& k,
-                                                     TileRing& v) const {
+  /// All tiles of a row, from the scores of the first to the weights of the last.
+  __device__ __forceinline__ void compute_tiles(const Shared& shared, Rows& rows, const Walk& walk, int tile,
+                                                uint32_t queries, int sent, TileRing& k, TileRing& v) const {
     float correction[2];
-    barrier_wait(shared.k_full(k.stage), k.parity);
-    rows.multiply_keys(queries, shared.keys(k.stage));
-    release_queries(shared, rows, sent);
-    rows.template wait_scores<0>();
-    release(rows, shared.k_empty(k.stage));
-    k.advance();
-    rows.weigh(walk, tile, correction);
+    weigh(shared, rows, walk, tile, k, correction);
     rows.pack_weights();
+    release_queries(shared, rows, sent);  // O has long left them
     for (tile = walk.next(args, tile + 1); tile < walk.place.last; tile = walk.next(args, tile + 1)) {
       barrier_wait(shared.k_full(k.stage), k.parity);
       await_turn(rows.group);
@@ -254,19 +289,43 @@ struct FlashHopper {
       rows.multiply_values(shared.values(v.stage));
       pass_turn(rows.group);
       rows.template wait_scores<1>();
-      release(rows, shared.k_empty(k.stage));
-      k.advance();
-      const bool moved = rows.weigh(walk, tile, correction);
+      const bool moved = weigh(shared, rows, walk, tile, k, correction);
       rows.weights_are_done(shared.unread(4 * rows.group + rows.warp));
-      rows.wait_values();
+      rows.template wait_values<0>();
       release(rows, shared.v_empty(v.stage));
       v.advance();
       rows.pack_weights();
       if (moved) rows.rescale(correction);
     }
+  }
+
+  /// HopperRows::weigh. K has been multiplied; its buffer is free, where biases came with it after they are
+  /// read.
+  __device__ __forceinline__ bool weigh(const Shared& shared, Rows& rows, const Walk& walk, int tile,
+                                        TileRing& k, float (&correction)[2]) const {
+    const int stage = k.stage;
+    k.advance();
+    if constexpr (!Rows::kBiased) release(rows, shared.k_empty(stage));
+    const bool moved = rows.weigh(walk, tile, shared.bias(stage), correction);
+    if constexpr (Rows::kBiased) {
+      __syncwarp();
+      release(rows, shared.k_empty(stage));
+    }
+    return moved;
+  }
+
+  /// Q K^T, softmax, P V, one after the other.
+  __device__ __forceinline__ void compute_tile(const Shared& shared, Rows& rows, const Walk& walk, int tile,
+                                               uint32_t queries, TileRing& k, TileRing& v) const {
+    barrier_wait(shared.k_full(k.stage), k.parity);
+    rows.multiply_keys(queries, shared.keys(k.stage));
+    rows.template wait_scores<0>();
+    float correction[2];
+    if (weigh(shared, rows, walk, tile, k, correction)) rows.rescale(correction);
+    rows.pack_weights();
     barrier_wait(shared.v_full(v.stage), v.parity);
     rows.multiply_values(shared.values(v.stage));
-    rows.wait_values();
+    rows.template wait_values<0>();
     release(rows, shared.v_empty(v.stage));
     v.advance();
   }

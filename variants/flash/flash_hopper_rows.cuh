@@ -16,22 +16,24 @@ struct FlashHopperArgs : FlashShape {
   int head_dim, value_dim;
   float scale;
   float softcap;  ///< 0: none
-  BiasRows bias;
+  BiasRows bias;  ///< times log2 e; with HopperBiasEnds
   HopperSchedule schedule;
   unsigned* taken;  ///< rows of tiles that persistent blocks took beyond their first; 0 between calls
 };
 
-template <class T, int kWidth, FlashKind kKind>
+template <class T, int kWidth, HopperKind kKind, HopperTiling kTiling>
 struct HopperRows {
-  static constexpr bool kMasked = kKind >= FlashKind::masked;
-  static constexpr bool kExtended = kKind >= FlashKind::extended;
-  static constexpr int kRows = hopper_rows(kWidth, kKind);
-  static constexpr int kKeys = hopper_keys(kWidth);
+  static constexpr bool kMasked = kKind >= HopperKind::masked;
+  static constexpr bool kBiased = kKind >= HopperKind::biased;  ///< capped: where there are biases
+  static constexpr bool kCapped = kKind == HopperKind::capped;
+  static constexpr int kRows = kTiling.rows();
+  static constexpr int kKeys = kTiling.keys;
   static constexpr int kKeyTiles = kKeys / 8;
   static constexpr float kSlack = 8;
   static constexpr float kLog2e = 1.44269504088896340736f;
   static constexpr float kLn2 = 0.69314718055994530942f;
-  static_assert(kKeys / 4 <= 32, "the visible keys of a row and thread are the bits of one number");
+  static_assert(!kMasked || kKeys / 4 <= 32,
+                "the visible keys of a row and thread are the bits of one number");
 
   using Args = FlashHopperArgs<T>;
   using Walk = HopperWalk<kRows, kKeys, kMasked>;
@@ -100,8 +102,9 @@ struct HopperRows {
     wgmma_wait<kYoungest>();
     wgmma_hold(s);
   }
+  template <int kYoungest>
   __device__ __forceinline__ void wait_values() {
-    wgmma_wait<0>();
+    wgmma_wait<kYoungest>();
     wgmma_hold(o);
     wgmma_hold(p);
   }
@@ -112,11 +115,13 @@ struct HopperRows {
     if (lane == 0) shared_store(word, __float_as_int(sum[0] + sum[1]));
   }
 
-  /// S becomes P. Returns whether O has to follow by rescale().
-  __device__ __forceinline__ bool weigh(const Walk& walk, int tile, float (&correction)[2]) {
-    const int j0 = tile * kKeys;
-    if constexpr (kExtended) finish(walk.place, j0);
-    if (walk.is_partial(args, tile)) hide(walk.place, j0);
+  /// S becomes P. Returns whether O has to follow by rescale(). `biases`: of the tile, in shared memory.
+  __device__ __forceinline__ bool weigh(const Walk& walk, int tile, uint32_t biases, float (&correction)[2]) {
+    if constexpr (kCapped) cap(s);
+    if constexpr (kBiased) {
+      if (!kCapped || args.bias.rows) add_biases(biases);
+    }
+    if (walk.is_partial(args, tile)) hide(walk.place, tile * kKeys);
     return exponentials(correction);
   }
   /// P as the A operand of P V; also O in order for stmatrix.
@@ -188,32 +193,39 @@ struct HopperRows {
 
  private:
   /// Natural scores times this are exponents of 2.
-  __device__ __forceinline__ float factor() const { return kExtended ? 1.0f : args.scale * kLog2e; }
+  __device__ __forceinline__ float factor() const { return kBiased ? 1.0f : args.scale * kLog2e; }
   /// Row of the warp's 16.
   __device__ __forceinline__ uint32_t output_place(uint32_t rows, int row, int channel) const {
     return rows + static_cast<uint32_t>(channel / 64 * 64 * 128) +
            swizzled_128(warp * 16 + row, channel % 64);
   }
 
-  __device__ __forceinline__ float finished(float score, const float* bias, int key) const {
-    score *= args.scale;
-    if (args.softcap != 0) score = args.softcap * tanhf(score / args.softcap);
-    if (bias) score += bias[-key];
-    return score * kLog2e;
-  }
-  /// Scale, softcap and bias; then scores are exponents of 2.
-  __device__ __forceinline__ void finish(const Place& place, int j0) {
-    const int last = static_cast<int>(args.seq_kv) - 1 - j0;
-    ATTN_UNROLL
-    for (int r = 0; r < 2; ++r) {
-      int64_t i = int64_t{place.i0} + row_of(r);
-      if (i >= args.seq_q) i = args.seq_q - 1;
-      const float* bias = args.bias.rows ? args.bias.head(place.h) + i - j0 : nullptr;
+  /// Scale and softcap; then scores are exponents of 2.
+  template <int count>
+  __device__ __forceinline__ void cap(float (&scores)[count]) const {
+    const float inner = args.softcap == 0 ? 0.0f : args.scale / args.softcap;
+    const float outer = (args.softcap == 0 ? args.scale : args.softcap) * kLog2e;
+    if (args.softcap == 0) {
       ATTN_UNROLL
-      for (int k = 0; k < kKeyTiles * 2; ++k) {
-        const int key = 8 * (k / 2) + mma_c(lane, k % 2).column;
-        float& score = s[k / 2 * 4 + 2 * r + k % 2];
-        score = finished(score, bias, key < last ? key : last);
+      for (int k = 0; k < count; ++k) scores[k] *= outer;
+    } else {
+      ATTN_UNROLL
+      for (int k = 0; k < count; ++k) scores[k] = outer * tanh_approximate(scores[k] * inner);
+    }
+  }
+  /// A bias belongs to a distance: row r + 8 has at key j + 8 what row r has at key j, so each is read once.
+  __device__ __forceinline__ void add_biases(uint32_t biases) {
+    const float factor = kCapped ? 1.0f : args.scale * kLog2e;
+    const uint32_t first = biases + 4 * static_cast<uint32_t>(row_of(0) - mma_c(lane, 0).column + kKeys - 1);
+    float below[2] = {shared_load_float(first + 32), shared_load_float(first + 28)};  // of row r + 8
+    ATTN_UNROLL
+    for (int n = 0; n < kKeyTiles; ++n) {
+      ATTN_UNROLL
+      for (int e = 0; e < 2; ++e) {
+        const float bias = shared_load_float(first - static_cast<uint32_t>(32 * n + 4 * e));
+        s[4 * n + e] = fmaf(s[4 * n + e], factor, bias);
+        s[4 * n + 2 + e] = fmaf(s[4 * n + 2 + e], factor, below[e]);
+        below[e] = bias;
       }
     }
   }
@@ -239,19 +251,27 @@ struct HopperRows {
     const int length = relative(int64_t{place.keys} - j0);
     ATTN_UNROLL
     for (int r = 0; r < 2; ++r) {
+      const int64_t i = int64_t{place.i0} + row_of(r);
       int begin = 0, end = length;
-      uint32_t bits = ~0u;
       if constexpr (kMasked) {
-        const int64_t i = int64_t{place.i0} + row_of(r);
         begin = relative(i - j0 + args.rule.band_low);
         end = min(end, relative(i - j0 + args.rule.band_high + 1));
-        if (args.rule.blocks) bits = visible_bits(place, i, j0);
       }
+      const int own = mma_c(lane, 0).column;
       ATTN_UNROLL
       for (int k = 0; k < kKeyTiles * 2; ++k) {
-        const int key = 8 * (k / 2) + mma_c(lane, k % 2).column;
-        const bool visible = key >= begin && key < end && (bits >> k & 1u);
+        const int key = 8 * (k / 2) + k % 2;
+        const bool visible = key >= begin - own && key < end - own;
         if (!visible) s[k / 2 * 4 + 2 * r + k % 2] = -INFINITY;
+      }
+      if constexpr (kMasked) {
+        if (args.rule.blocks) {
+          const uint32_t bits = visible_bits(place, i, j0);
+          ATTN_UNROLL
+          for (int k = 0; k < kKeyTiles * 2; ++k) {
+            if (!(bits >> k & 1u)) s[k / 2 * 4 + 2 * r + k % 2] = -INFINITY;
+          }
+        }
       }
     }
   }
@@ -317,7 +337,11 @@ struct HopperRows {
         if (lane + 32 * k < args.head_dim) score = fmaf(query[k], to_float(key[lane + 32 * k]), score);
       }
       score = combine_lanes<Sum, 32>(score);
-      if constexpr (kExtended) score = finished(score, bias, static_cast<int>(j));
+      if constexpr (kBiased) {
+        float one[1] = {kCapped ? score : score * args.scale * kLog2e};
+        if constexpr (kCapped) cap(one);
+        score = one[0] + (bias ? bias[-j] : 0.0f);
+      }
       const float weight = exp2_approximate(fmaf(score, factor(), -subtracted));
       const float rounded = to_float(half_of<T>(pack<T>(weight, weight), 0));
       ATTN_UNROLL
