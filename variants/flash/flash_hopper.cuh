@@ -278,7 +278,7 @@ struct FlashHopper {
   __device__ __forceinline__ void compute_tiles(const Shared& shared, Rows& rows, const Walk& walk, int tile,
                                                 uint32_t queries, int sent, TileRing& k, TileRing& v) const {
     float correction[2];
-    weigh(shared, rows, walk, tile, k, correction);
+    weigh<false>(shared, rows, walk, tile, k, correction);
     rows.pack_weights();
     release_queries(shared, rows, sent);  // O has long left them
     for (tile = walk.next(args, tile + 1); tile < walk.place.last; tile = walk.next(args, tile + 1)) {
@@ -289,7 +289,7 @@ struct FlashHopper {
       rows.multiply_values(shared.values(v.stage));
       pass_turn(rows.group);
       rows.template wait_scores<1>();
-      const bool moved = weigh(shared, rows, walk, tile, k, correction);
+      const bool moved = weigh<kRung.early>(shared, rows, walk, tile, k, correction);
       rows.weights_are_done(shared.unread(4 * rows.group + rows.warp));
       rows.template wait_values<0>();
       release(rows, shared.v_empty(v.stage));
@@ -301,12 +301,18 @@ struct FlashHopper {
 
   /// HopperRows::weigh. K has been multiplied; its buffer is free, where biases came with it after they are
   /// read.
+  template <bool kEarly>
   __device__ __forceinline__ bool weigh(const Shared& shared, Rows& rows, const Walk& walk, int tile,
                                         TileRing& k, float (&correction)[2]) const {
     const int stage = k.stage;
     k.advance();
     if constexpr (!Rows::kBiased) release(rows, shared.k_empty(stage));
-    const bool moved = rows.weigh(walk, tile, shared.bias(stage), correction);
+    bool moved;
+    if constexpr (kEarly) {
+      moved = rows.weigh_early(walk, tile, shared.bias(stage), correction);
+    } else {
+      moved = rows.weigh(walk, tile, shared.bias(stage), correction);
+    }
     if constexpr (Rows::kBiased) {
       __syncwarp();
       release(rows, shared.k_empty(stage));
@@ -321,7 +327,7 @@ struct FlashHopper {
     rows.multiply_keys(queries, shared.keys(k.stage));
     rows.template wait_scores<0>();
     float correction[2];
-    if (weigh(shared, rows, walk, tile, k, correction)) rows.rescale(correction);
+    if (weigh<false>(shared, rows, walk, tile, k, correction)) rows.rescale(correction);
     rows.pack_weights();
     barrier_wait(shared.v_full(v.stage), v.parity);
     rows.multiply_values(shared.values(v.stage));
