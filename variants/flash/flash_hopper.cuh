@@ -38,6 +38,7 @@ struct FlashHopper {
   static constexpr int kComputeRegisters = kConsumers == 3 ? 160 : 240;
   static_assert(kRung.specialised || !(kRung.overlap || kRung.pingpong || kRung.persistent),
                 "the rungs above need a warpgroup that loads");
+  static constexpr bool kTakeTurns = kRung.pingpong && kConsumers > 1;
   static_assert(kRung.overlap || !(kRung.pingpong || kRung.persistent),
                 "the rungs above are built into the overlapped loop");
   // Named barriers: turns from 1 on, a warpgroup's own from 4 on.
@@ -60,10 +61,10 @@ struct FlashHopper {
     __syncthreads();
     if constexpr (kRung.specialised) {
       if (uniform(thread / kWarpgroupThreads) == 0) {
-        give_registers_back<kLoaderRegisters>();
+        if constexpr (kConsumers > 1) give_registers_back<kLoaderRegisters>();
         if (uniform(thread / kWarpLanes) == 0 && elect_one()) load_all(shared);
       } else {
-        take_registers<kComputeRegisters>();
+        if constexpr (kConsumers > 1) take_registers<kComputeRegisters>();
         Rows rows(args, thread - kWarpgroupThreads);
         if constexpr (kRung.overlap) {
           compute_overlapped(shared, rows);
@@ -368,7 +369,7 @@ struct FlashHopper {
   // Turns: barrier kTurns + g lets warpgroup g go on when it has arrived itself and its predecessor has.
 
   __device__ __forceinline__ static void await_turn(int group) {
-    if constexpr (!kRung.pingpong) return;
+    if constexpr (!kTakeTurns) return;
     constexpr int kBoth = 2 * kWarpgroupThreads;
     if (group == 0) {
       named_sync<kTurns, kBoth>();
@@ -380,7 +381,7 @@ struct FlashHopper {
   }
   /// Of warpgroup `group` to the one behind it.
   __device__ __forceinline__ static void pass_turn(int group) {
-    if constexpr (!kRung.pingpong) return;
+    if constexpr (!kTakeTurns) return;
     constexpr int kBoth = 2 * kWarpgroupThreads;
     if (group == kConsumers - 1) {
       named_arrive<kTurns, kBoth>();
