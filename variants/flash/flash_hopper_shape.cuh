@@ -13,10 +13,15 @@ struct HopperRung {
   bool overlap = false;      ///< Q K^T of a tile runs beside P V of the tile before
   bool pingpong = false;     ///< warpgroups take turns between products and exponentials
   bool persistent = false;   ///< as many blocks as multiprocessors; each takes the next row of tiles
+  bool early = false;        ///< exponentials start before the tile's maximum is known
 };
 
 inline constexpr HopperRung kHopperBest = {
     .specialised = true, .overlap = true, .pingpong = true, .persistent = true};
+
+/// What an instance can do: nothing more; a mask; a mask and a Toeplitz bias; that, a softcap and a negative
+/// scale.
+enum class HopperKind { plain, masked, biased, capped };
 
 struct HopperTiling {
   int consumers;  ///< warpgroups that compute, 64 queries each. Three leave 160 registers to a thread
@@ -25,14 +30,15 @@ struct HopperTiling {
   constexpr int rows() const { return 64 * consumers; }
 };
 /// What registers and shared memory hold.
-constexpr HopperTiling hopper_tiling(int width, FlashKind kind) {
+constexpr HopperTiling hopper_tiling(int width, HopperKind kind) {
   if (width == 256) return {2, 80};
-  return {width == 64 && kind != FlashKind::extended ? 3 : 2, 128};
+  return {width == 64 && kind <= HopperKind::masked ? 3 : 2, 128};
 }
 
 /// Places in shared memory, from a multiple of 1024 bytes on. Tiles are chunks of 64 channels (wgmma.cuh);
-/// the queries of each warpgroup lie together, and its rows of O take their place.
-template <int kRows, int kKeys, int kWidth>
+/// the queries of each warpgroup lie together, and its rows of O take their place. kBiased: a tile of keys
+/// brings the biases of its distances, from row 0 and its last key on.
+template <int kRows, int kKeys, int kWidth, bool kBiased>
 struct HopperShared {
   static constexpr int kStages = 2;  ///< of K and of V
   static constexpr int kQueryStages = kWidth == 256 ? 1 : 2;
@@ -44,7 +50,9 @@ struct HopperShared {
   static constexpr int kBarriers = 2 * kQueryStages + 4 * kStages + 4;
   static constexpr uint32_t kIndexAt = kBarriersAt + 8 * kBarriers;
   static constexpr uint32_t kUnreadAt = kIndexAt + 2 * 4;
-  static constexpr uint32_t kBytes = kUnreadAt + kRows / 16 * 4;
+  static constexpr uint32_t kBiasBytes = kBiased ? (kRows + kKeys) * 4 : 0;
+  static constexpr uint32_t kBiasAt = (kUnreadAt + kRows / 16 * 4 + 15) / 16 * 16;
+  static constexpr uint32_t kBytes = kBiasAt + kStages * kBiasBytes;
   static_assert(kTileBytes % 1024 == 0 && kQueryBytes % 1024 == 0,
                 "the swizzle counts from multiples of 1024");
 
@@ -58,6 +66,9 @@ struct HopperShared {
   }
   ATTN_HOST_DEVICE uint32_t values(int stage) const {
     return base + kValuesAt + static_cast<uint32_t>(stage) * kTileBytes;
+  }
+  ATTN_HOST_DEVICE uint32_t bias(int stage) const {
+    return base + kBiasAt + static_cast<uint32_t>(stage) * kBiasBytes;
   }
   ATTN_HOST_DEVICE uint32_t k_full(int stage) const { return barrier(stage); }
   ATTN_HOST_DEVICE uint32_t k_empty(int stage) const { return barrier(kStages + stage); }
@@ -83,6 +94,16 @@ struct HopperShared {
  private:
   ATTN_HOST_DEVICE uint32_t barrier(int number) const {
     return base + kBarriersAt + 8 * static_cast<uint32_t>(number);
+  }
+};
+
+/// Elements that rows of biases have beyond those of the problem, so that those of any tile are there,
+/// aligned to 16 bytes.
+struct HopperBiasEnds {
+  int64_t front, back;
+
+  static HopperBiasEnds of(const Problem& p, HopperTiling tiling) {
+    return {tiling.keys + (4 - p.seq_kv % 4) % 4, tiling.rows() + 1};
   }
 };
 
