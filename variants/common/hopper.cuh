@@ -86,12 +86,11 @@ __device__ __forceinline__ bool barrier_try(uint32_t barrier, uint32_t parity) {
                : "memory");
   return ended != 0;
 }
-/// Waits for the end of the phase of this parity. ATTN_BARRIER_TRIES: traps after so many tries instead of
-/// hanging, to look for a mistake.
+/// Waits for the end of the phase of this parity. Compiled with ATTN_BARRIER_TRIES, it gives up after so many
+/// tries: to look for a mistake, as wrong results tell more than a kernel that hangs.
 __device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) {
 #if defined(ATTN_BARRIER_TRIES)
-  for (int64_t tries = 0; !barrier_try(barrier, parity); ++tries) {
-    if (tries > int64_t{ATTN_BARRIER_TRIES}) __trap();
+  for (int tries = 0; tries < ATTN_BARRIER_TRIES && !barrier_try(barrier, parity); ++tries) {
   }
 #else
   while (!barrier_try(barrier, parity)) {
@@ -189,6 +188,18 @@ __device__ __forceinline__ void counter_wait(const uint32_t* counter, uint32_t c
 #endif
   }
   asm volatile("fence.proxy.async;" ::: "memory");
+}
+
+__device__ __forceinline__ void shared_store(uint32_t address, int value) {
+  asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
+}
+__device__ __forceinline__ void shared_store_16(uint32_t address, uint16_t value) {
+  asm volatile("st.shared.b16 [%0], %1;" ::"r"(address), "h"(value) : "memory");
+}
+__device__ __forceinline__ int shared_load(uint32_t address) {
+  int value;
+  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
+  return value;
 }
 
 /// Four 8x8 matrices of 16-bit numbers: lane l names 16 bytes, row l % 8 of matrix l / 8, and holds the

@@ -31,15 +31,18 @@ struct WgmmaOperand {
   /// 16 columns from 16 k on, of `rows` rows that are the rows of A or the columns of B ("K-major"): Q and K.
   /// A's 64 rows may start at any multiple of 8.
   ATTN_HOST_DEVICE static constexpr uint64_t along(uint32_t tile, int rows, int k) {
-    const auto chunk = static_cast<uint32_t>(k / 4 * rows * kRowBytes);
-    return descriptor(tile + chunk + static_cast<uint32_t>(k % 4 * 32), 16, 8 * kRowBytes);
+    return descriptor(tile, 16, 8 * kRowBytes) + further(k / 4 * rows * kRowBytes + k % 4 * 32);
   }
   /// 16 rows from 16 k on, of `rows`, whose columns are the columns of B, or the rows of A ("MN-major", trans
   /// = 1): V.
   ATTN_HOST_DEVICE static constexpr uint64_t across(uint32_t tile, int rows, int k) {
-    return descriptor(tile + static_cast<uint32_t>(k * 16 * kRowBytes),
-                      static_cast<uint32_t>(rows * kRowBytes), 8 * kRowBytes);
+    return descriptor(tile, static_cast<uint32_t>(rows * kRowBytes), 8 * kRowBytes) +
+           further(k * 16 * kRowBytes);
   }
+
+ private:
+  /// Added to a finished descriptor, a constant costs nothing; shared memory ends before the sum overflows.
+  ATTN_HOST_DEVICE static constexpr uint64_t further(int bytes) { return static_cast<uint64_t>(bytes >> 4); }
 };
 
 #if defined(__CUDACC__)
