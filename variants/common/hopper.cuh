@@ -10,6 +10,10 @@
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define ATTN_SM90A
 #endif
+// Source that uses them is for nvcc, and for the host where a test models them (tests/host_sm90.h).
+#if defined(__CUDACC__) || defined(ATTN_HOST_SM90)
+#define ATTN_HOPPER
+#endif
 
 namespace attn {
 

@@ -47,7 +47,7 @@ struct FlashHopper {
   /// The tiles may start at any multiple of 1024.
   static constexpr size_t shared_bytes() { return Shared::kBytes + 1024; }
 
-#if defined(__CUDACC__)
+#if defined(ATTN_HOPPER)
   using QueryRing = RingPlace<Shared::kQueryStages>;
   using TileRing = RingPlace<Shared::kStages>;
   using IndexRing = RingPlace<2>;
@@ -111,7 +111,7 @@ struct FlashHopper {
     }
     ring.advance();
   }
-  __device__ __forceinline__ void load_tile(uint32_t to, const CUtensorMap& map, uint32_t full,
+  __device__ __forceinline__ void load_tile(uint32_t to, const TensorMap& map, uint32_t full,
                                             const Place& place, int tile) const {
     barrier_expect(full, Shared::kTileBytes);
     ATTN_UNROLL

@@ -10,7 +10,7 @@ namespace attn {
 /// T: Bf16 or F16.
 template <class T>
 struct FlashHopperArgs : FlashShape {
-  CUtensorMap q_map, k_map, v_map, o_map;
+  TensorMap q_map, k_map, v_map, o_map;
   GpuTensor<const T> q, k, v;  ///< only what is computed once more reads them
   float* lse;                  // [batch, heads_q, seq_q]
   int head_dim, value_dim;

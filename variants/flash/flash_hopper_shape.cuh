@@ -2,7 +2,7 @@
 // The Hopper kernels' sizes, their shared memory, and the order of work. Nothing here needs a GPU.
 
 #include "variants/common/hopper.cuh"
-#include "variants/common/tensor_map.h"
+#include "variants/common/tensor_box.h"
 #include "variants/flash/flash_mma.cuh"
 
 namespace attn {
