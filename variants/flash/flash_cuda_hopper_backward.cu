@@ -29,14 +29,12 @@ bool tma_accepts_all(const Problem& p, const Backward& args) {
          accepted(args.d_v, p, false, p.value_dim);
 }
 
-template <class T, int kWidth>
-void launch(const CudaQueue& queue, const HopperGradientArgs<CUtensorMap>& args) {
-  const auto kernel = hopper_gradient_kernel<T, kWidth, CUtensorMap>;
-  constexpr size_t kBytes = FlashHopperGradient<T, kWidth>::shared_bytes();
-  ATTN_CUDA_CHECK(
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kBytes)));
-  kernel<<<static_cast<unsigned>(args.tiles.blocks()), FlashHopperGradient<T, kWidth>::kThreads, kBytes,
-           queue.stream()>>>(args);
+template <class Body>
+void launch(const CudaQueue& queue, const Body& body, int64_t count) {
+  constexpr size_t kBytes = Body::shared_bytes();
+  ATTN_CUDA_CHECK(cudaFuncSetAttribute(hopper_kernel<Body>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                       static_cast<int>(kBytes)));
+  hopper_kernel<Body><<<static_cast<unsigned>(count), Body::kThreads, kBytes, queue.stream()>>>(body);
   ATTN_CUDA_CHECK(cudaGetLastError());
 }
 
@@ -45,13 +43,8 @@ void enqueue_gradients(const CudaQueue& queue, const Problem& p, const Backward&
                        const FlashHopperBackwardScratch& scratch) {
   flash_hopper_backward<T>(
       queue, p, args, scratch,
-      [](const auto& rows) {
-        return tensor_map<T>(rows.tensor, TensorShape{rows.batch, rows.seq, rows.heads, rows.width}, 64);
-      },
-      [&](const HopperGradientArgs<CUtensorMap>& given) {
-        if (hopper_gradient_width(p) == 64) return launch<T, 64>(queue, given);
-        launch<T, 128>(queue, given);
-      });
+      [](const auto& tensor, const TensorShape& shape) { return tensor_map<T>(tensor, shape, 64); },
+      [&](const auto& body, int64_t count) { launch(queue, body, count); });
 }
 
 }  // namespace

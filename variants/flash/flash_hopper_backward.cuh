@@ -38,46 +38,39 @@ struct FlashHopperBackwardScratch : FlashMmaBackwardScratch {
   }
 };
 
-/// A tensor, or the rows of it that matter, as TMA is to see it.
-template <class Void>
-struct HopperRowsOf {
-  BasicTensor<Void> tensor;
-  int64_t batch, seq, heads, width;
-};
-/// [batch, rows, heads, width] of 16-bit numbers; where there are no rows, one that is never read.
-template <class Void>
-HopperRowsOf<Void> hopper_rows_of(BasicTensor<Void> tensor, int64_t batch, HopperGradientTiles::Rows rows,
-                                  int64_t heads, int64_t width) {
+/// Maps of some rows of [batch, seq, heads, width]; where there are none, of one that is never read.
+/// make_map(tensor, shape): with boxes of 64 rows.
+template <class Void, class MakeMap>
+TensorMap hopper_rows_map(BasicTensor<Void> tensor, const Problem& p, HopperGradientTiles::Rows rows,
+                          int64_t heads, int64_t width, MakeMap make_map) {
   using Byte = std::conditional_t<std::is_const_v<Void>, const char, char>;
   if (rows.count() > 0) tensor.data = static_cast<Byte*>(tensor.data) + 2 * tensor.seq_stride * rows.first;
-  return {tensor, batch, std::max(rows.count(), 1), heads, width};
+  return make_map(tensor, TensorShape{p.batch, std::max(rows.count(), 1), heads, width});
 }
 
-/// make_map(rows): the tensor map of boxes of 64 rows.
 template <class MakeMap>
-auto hopper_gradient_args(const Problem& p, const Backward& backward,
-                          const FlashHopperBackwardScratch& scratch, MakeMap make_map) {
-  const HopperGradientTiles tiles = HopperGradientTiles::of(p, hopper_gradient_queries(p));
-  const HopperGradientTiles::Rows queries = tiles.seeing_queries(), keys = tiles.seen_keys(),
-                                  all{0, tiles.seq_kv};
-  using Map = decltype(make_map(hopper_rows_of(backward.q, 1, queries, 1, 1)));
-  return HopperGradientArgs<Map>{
-      .q = make_map(hopper_rows_of(backward.q, p.batch, queries, p.heads_q, p.head_dim)),
-      .d_o = make_map(hopper_rows_of(backward.d_o, p.batch, queries, p.heads_q, p.value_dim)),
-      .k = make_map(hopper_rows_of(backward.k, p.batch, keys, p.heads_kv, p.head_dim)),
-      .v = make_map(hopper_rows_of(backward.v, p.batch, keys, p.heads_kv, p.value_dim)),
-      .d_k = make_map(hopper_rows_of(backward.d_k, p.batch, all, p.heads_kv, p.head_dim)),
-      .d_v = make_map(hopper_rows_of(backward.d_v, p.batch, all, p.heads_kv, p.value_dim)),
-      .tiles = tiles,
-      .first_query = queries.count() > 0 ? queries.first : 0,
-      .first_key = keys.count() > 0 ? keys.first : 0,
-      .heads_q = static_cast<int>(p.heads_q),
-      .scale = static_cast<float>(p.softmax_scale()),
-      .queries = scratch.queries,
-      .sums = scratch.sums};
+HopperGradientArgs hopper_gradient_args(const Problem& p, const Backward& backward,
+                                        const FlashHopperBackwardScratch& scratch, MakeMap make_map) {
+  const HopperGradientTiles tiles = HopperGradientTiles::of(p.batch, p.heads_q, p.heads_kv, p.seq_q,
+                                                            p.mask_rule(), hopper_gradient_queries(p));
+  const HopperGradientTiles::Rows queries = tiles.seeing_queries(), keys = tiles.seen_keys();
+  const HopperGradientTiles::Rows all{0, tiles.seq_kv};
+  return {.q = hopper_rows_map(backward.q, p, queries, p.heads_q, p.head_dim, make_map),
+          .d_o = hopper_rows_map(backward.d_o, p, queries, p.heads_q, p.value_dim, make_map),
+          .k = hopper_rows_map(backward.k, p, keys, p.heads_kv, p.head_dim, make_map),
+          .v = hopper_rows_map(backward.v, p, keys, p.heads_kv, p.value_dim, make_map),
+          .d_k = hopper_rows_map(backward.d_k, p, all, p.heads_kv, p.head_dim, make_map),
+          .d_v = hopper_rows_map(backward.d_v, p, all, p.heads_kv, p.value_dim, make_map),
+          .tiles = tiles,
+          .first_query = queries.count() > 0 ? queries.first : 0,
+          .first_key = keys.count() > 0 ? keys.first : 0,
+          .heads_q = static_cast<int>(p.heads_q),
+          .scale = static_cast<float>(p.softmax_scale()),
+          .queries = scratch.queries,
+          .sums = scratch.sums};
 }
 
-/// launch(args): the kernel, args.tiles.blocks() times.
+/// launch(body, count): the thread block so many times.
 template <class T, class Queue, class MakeMap, class Launch>
 void flash_hopper_backward(const Queue& queue, const Problem& p, const Backward& backward,
                            const FlashHopperBackwardScratch& scratch, MakeMap make_map, Launch launch) {
@@ -85,7 +78,14 @@ void flash_hopper_backward(const Queue& queue, const Problem& p, const Backward&
   queue.blocks(FillQueryRows<T>::blocks(p),
                FillQueryRows<T>{gpu_tensor<const T>(backward.o), gpu_tensor<const T>(backward.d_o),
                                 backward.lse, scratch.queries, p.heads_q, p.seq_q, p.value_dim});
-  if (p.seq_kv > 0) launch(hopper_gradient_args(p, backward, scratch, make_map));
+  if (p.seq_kv > 0) {
+    const HopperGradientArgs args = hopper_gradient_args(p, backward, scratch, make_map);
+    if (hopper_gradient_width(p) == 64) {
+      launch(FlashHopperGradient<T, 64>{args}, args.tiles.blocks());
+    } else {
+      launch(FlashHopperGradient<T, 128>{args}, args.tiles.blocks());
+    }
+  }
   const int tile = hopper_gradient_queries(p);
   const StoreQueryGradient<T> last{scratch.sums,
                                    gpu_tensor<T>(backward.d_q),

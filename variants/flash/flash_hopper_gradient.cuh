@@ -13,12 +13,12 @@
 // HopperGradientTiles), warpgroups 1 and 2 compute. Registers 24 / 240: at width 128 dK and dV are 128 of
 // them, S and dP 64; at width 64 64 and 128; dQ 32, P and dS as operands 16 (32) each.
 //
-// Order of a step of a warpgroup, so that the tensor cores have work behind all other arithmetic:
-//   wait S(t)                    behind it run dP(t), dK(t-1)
-//   P; wait dP(t); dS; wait dK(t-1): release Q(t-1); dS to shared memory
+// Order of a step of a warpgroup at width 128, so that the tensor cores have work behind other arithmetic:
+//   wait S(t); issue dP(t), dK(t-1); P; wait dP(t); dS; wait dK(t-1): release Q(t-1); dS to shared memory
 //   issue dV(t); barrier of both warpgroups (dS is there); issue dQ(t)
-//   wait dV(t): release dO(t); issue S(t+1)
-//   wait dQ(t); dQ to shared memory, for warp 1; issue dP(t+1), dK(t)
+//   wait dV(t): release dO(t); issue S(t+1); wait dQ(t); dQ to shared memory, for warp 1
+// At width 64 registers do not last for that: dK(t) follows dQ(t), and is waited for with S(t+1). Only S, or
+// S and dK, are under way where the loop closes: what a partial wait leaves there ptxas serialises (C7514).
 //
 // Barriers. mbarriers `full` of K and V, Q (3 stages, with LSE) and dO (2 stages, with D): one arrival and
 // the bytes. `empty` of Q and dO: 8 arrivals, one a consuming warp once it no longer reads. Named: 1 both
@@ -36,17 +36,17 @@
 // Measured effect: not measured, it has not run on a GPU yet.
 
 #include "variants/common/hopper.cuh"
+#include "variants/common/tensor_box.h"
 #include "variants/common/warp.cuh"
 #include "variants/flash/flash_hopper_gradient_args.cuh"
 
 namespace attn {
 
-/// Map: a tensor map that only the instructions look into. All of them have boxes of 64 rows and 64 channels.
-template <class Map>
+/// Tensor maps have boxes of 64 rows and 64 channels.
 struct HopperGradientArgs {
-  Map q, d_o;    ///< of seeing queries only
-  Map k, v;      ///< of seen keys only
-  Map d_k, d_v;  ///< whole
+  TensorMap q, d_o;    ///< of seeing queries only
+  TensorMap k, v;      ///< of seen keys only
+  TensorMap d_k, d_v;  ///< whole
   HopperGradientTiles tiles;
   int first_query, first_key;  ///< of q, d_o and k, v
   int heads_q;
@@ -57,8 +57,8 @@ struct HopperGradientArgs {
 
 constexpr int hopper_gradient_queries(int width) { return width == 64 ? 128 : 64; }
 
-/// kWidth: padded head_dim and value_dim.
-template <class T, int kWidth>
+/// kWidth: padded head_dim and value_dim. kDeferred: dK is added to a step later.
+template <class T, int kWidth, bool kDeferred = kWidth == 128>
 struct FlashHopperGradient {
   static_assert(kWidth == 64 || kWidth == 128, "tiles are chosen for these widths");
   using Place = HopperGradientTiles::Place;
@@ -66,7 +66,6 @@ struct FlashHopperGradient {
   static constexpr int kQueries = hopper_gradient_queries(kWidth);
   static constexpr int kThreads = 3 * kWarpgroupThreads;
   static constexpr int kChunks = kWidth / 64;
-  static constexpr bool kDeferred = kWidth == 128;
   static constexpr int kQueryStages = 3, kGradientStages = 2;
   static constexpr int kConsumingWarps = 8;
   static constexpr int kBoth = kWarpgroupThreads + kWarpLanes;  ///< a warpgroup and warp 1
@@ -96,6 +95,8 @@ struct FlashHopperGradient {
   static constexpr size_t shared_bytes() { return kAtPlace + sizeof(Place) + kAlignment; }
   static_assert(shared_bytes() <= 232448, "the most that a thread block gets");
 
+  HopperGradientArgs args;
+
   struct Barriers {
     uint32_t first;
     ATTN_DEVICE uint32_t keys_full() const { return first; }
@@ -110,15 +111,14 @@ struct FlashHopperGradient {
     ATTN_DEVICE uint32_t at(int k) const { return first + 8 * static_cast<uint32_t>(k); }
   };
 
-  template <class Map>
-  ATTN_DEVICE static void run(const HopperGradientArgs<Map>& args, char* memory) {
+  ATTN_DEVICE void run(void* memory) const {
     const uint32_t unaligned = shared_address(memory);
-    char* shared = memory + (kAlignment - unaligned % kAlignment) % kAlignment;
+    char* shared = static_cast<char*>(memory) + (kAlignment - unaligned % kAlignment) % kAlignment;
     const uint32_t address = shared_address(shared);
     const Barriers barriers{address + kAtBarriers};
     auto* place = reinterpret_cast<Place*>(shared + kAtPlace);
     if (threadIdx.x == 0) {
-      *place = args.tiles.place_of(atomicAdd(args.sums.ticket(), 1u));
+      *place = args.tiles.place_of(atomicInc(args.sums.ticket(), 0xffffffffu));
       barrier_init(barriers.keys_full(), 1);
       for (int k = 0; k < kQueryStages; ++k) {
         barrier_init(barriers.q_full(k), 1);
@@ -134,11 +134,11 @@ struct FlashHopperGradient {
     const int warp = uniform(static_cast<int>(threadIdx.x) / kWarpLanes);
     if (warp < 4) {
       give_registers_back<kLoaderRegisters>();
-      if (warp == 0 && threadIdx.x == 0) load(args, *place, address, barriers);
-      if (warp == 1) add_up(args, *place, address);
+      if (warp == 0 && threadIdx.x == 0) load(*place, address, barriers);
+      if (warp == 1) add_up(*place, address);
     } else {
       take_registers<kConsumerRegisters>();
-      ConsumerOf<Map>(args, *place, shared, address, barriers).run();
+      Consumer(args, *place, shared, address, barriers).run();
     }
   }
 
@@ -159,9 +159,7 @@ struct FlashHopperGradient {
     }
   }
 
-  template <class Map>
-  ATTN_DEVICE static void load(const HopperGradientArgs<Map>& args, const Place& place, uint32_t address,
-                               const Barriers& barriers) {
+  ATTN_DEVICE void load(const Place& place, uint32_t address, const Barriers& barriers) const {
     if (place.first >= place.last) return;
     const int key = place.block * kKeys - args.first_key;
     barrier_expect(barriers.keys_full(), 2 * kKeyBytes);
@@ -198,8 +196,7 @@ struct FlashHopperGradient {
 
   // Warp 1 ---------------------------------------------------------------------------------------------
 
-  template <class Map>
-  ATTN_DEVICE static void add_up(const HopperGradientArgs<Map>& args, const Place& place, uint32_t address) {
+  ATTN_DEVICE void add_up(const Place& place, uint32_t address) const {
     const bool acting = threadIdx.x % kWarpLanes == 0;
     const int steps = args.tiles.group * (place.last - place.first);
     if (steps == 0) return;
@@ -250,12 +247,11 @@ struct FlashHopperGradient {
 
   // Warpgroups 1 and 2 ---------------------------------------------------------------------------------
 
-  template <class Map>
-  struct ConsumerOf {
+  struct Consumer {
     static constexpr int kScores = kQueries / 2;  ///< sums of S or dP in a thread
     static constexpr int kSteps = kQueries / 16;  ///< of products over the queries
 
-    const HopperGradientArgs<Map>& args;
+    const HopperGradientArgs& args;
     const Place& place;
     char* shared;
     uint32_t address;
@@ -267,8 +263,8 @@ struct FlashHopperGradient {
     uint32_t p_pairs[kScores / 2], d_pairs[kScores / 2];
     float d_q[32], d_k[kWidth / 2], d_v[kWidth / 2];
 
-    ATTN_DEVICE ConsumerOf(const HopperGradientArgs<Map>& given, const Place& here, char* memory,
-                           uint32_t start, const Barriers& all)
+    ATTN_DEVICE Consumer(const HopperGradientArgs& given, const Place& here, char* memory, uint32_t start,
+                         const Barriers& all)
         : args(given), place(here), shared(memory), address(start), barriers(all) {}
 
     ATTN_DEVICE void run() {
@@ -313,7 +309,7 @@ struct FlashHopperGradient {
       multiply_d_o();
       // In the first step the operand is zero.
       if constexpr (kDeferred) add_to_d_k(followed ? stage_before() : q.stage);
-      weigh(tile);
+      weigh();
       if (kDeferred && followed) release(barriers.q_empty(stage_before()));
       exchange(tile);
       add_to_d_v();
@@ -370,7 +366,7 @@ struct FlashHopperGradient {
     }
 
     /// S and dP become P and dS. LSE and D of a column serve both rows of the thread.
-    ATTN_DEVICE void weigh(int tile) {
+    ATTN_DEVICE void weigh() {
       const float factor = args.scale * kLog2e;
       const Float2* lse = row_numbers(kAtLse, q.stage);
       ATTN_UNROLL
@@ -524,18 +520,5 @@ struct FlashHopperGradient {
     }
   };
 };
-
-#if defined(__CUDACC__)
-
-template <class T, int kWidth, class Map>
-__global__ void __launch_bounds__(3 * kWarpgroupThreads, 1)
-    hopper_gradient_kernel(const __grid_constant__ HopperGradientArgs<Map> args) {
-#if defined(ATTN_SM90A)
-  extern __shared__ Float4 attn_shared[];
-  FlashHopperGradient<T, kWidth>::run(args, reinterpret_cast<char*>(attn_shared));
-#endif
-}
-
-#endif  // __CUDACC__
 
 }  // namespace attn

@@ -33,17 +33,18 @@ struct HopperGradientTiles {
   int queries;              ///< of a tile
   int interleaved;
 
-  static HopperGradientTiles of(const Problem& p, int queries) {
-    const MaskRule rule = p.mask_rule();
+  /// `rule`: of queries and keys, a band alone.
+  static HopperGradientTiles of(int64_t batch, int64_t heads_q, int64_t heads_kv, int64_t seq_q,
+                                const MaskRule& rule, int queries) {
     const auto narrow = [](int64_t value) {
       return static_cast<int>(std::clamp(value, -kLongest, kLongest));
     };
     HopperGradientTiles tiles{};
-    tiles.heads = static_cast<int>(p.batch * p.heads_kv);
-    tiles.heads_kv = static_cast<int>(p.heads_kv);
-    tiles.group = static_cast<int>(p.group());
-    tiles.seq_q = static_cast<int>(p.seq_q);
-    tiles.seq_kv = static_cast<int>(p.seq_kv);
+    tiles.heads = static_cast<int>(batch * heads_kv);
+    tiles.heads_kv = static_cast<int>(heads_kv);
+    tiles.group = static_cast<int>(heads_q / heads_kv);
+    tiles.seq_q = static_cast<int>(seq_q);
+    tiles.seq_kv = static_cast<int>(rule.seq_kv);
     const bool nothing = rule.band_low > rule.band_high;
     tiles.band_low = nothing ? static_cast<int>(kLongest) : narrow(rule.band_low);
     tiles.band_high = nothing ? static_cast<int>(kLongest) : narrow(rule.band_high);
