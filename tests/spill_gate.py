@@ -1,12 +1,13 @@
 """Reads what ptxas says of each CUDA kernel: fails where one spills registers, keeps a stack frame or exceeds the committed
-tests/cuda_resources.csv, and where the compiler itself sees a loss. No GPU is needed.
+tests/cuda_resources.csv, and where the compiler itself sees a loss. Of kernels with wgmma, also the number of its
+instructions and of those for exponentials has to stay (sass_counts.py). No GPU is needed.
 
     spill_gate.py NVCC SOURCE_DIR OBJECT...            check what the build kept beside its objects (harness/keep_ptxas.sh)
     spill_gate.py NVCC SOURCE_DIR --compile SOURCE...  compile, and check that
     spill_gate.py NVCC SOURCE_DIR --write SOURCE...    compile, and write the file's rows of these sources anew: after a change
                                                        that is meant
 
-Register counts belong to a compiler: with another nvcc than the file's, only spills and the list of kernels are judged.
+Counts belong to a compiler: with another nvcc than the file's, only spills and the list of kernels are judged.
 """
 
 import argparse
@@ -18,40 +19,49 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
+import sass_counts
+
 ARCHITECTURES = ["sm_80", "sm_90a"]
 # The build's own flags; -lineinfo and warnings do not change code.
 FLAGS = ["-std=c++20", "-O3", "-Xptxas", "-v", "--cubin"]
-FIELDS = ["nvcc", "source", "architecture", "kernel", "registers", "spill_bytes", "stack_bytes"]
+FIELDS = ["nvcc", "source", "architecture", "kernel", "registers", "spill_bytes", "stack_bytes", *sass_counts.FIELDS]
 
 
-def compile_log(nvcc, root, source, architecture):
+def compile_one(nvcc, root, source, architecture):
     with tempfile.TemporaryDirectory() as folder:
-        command = [nvcc, *FLAGS, "-arch=" + architecture, "-I", root, os.path.join(root, source), "-o",
-                   os.path.join(folder, "kernels.cubin")]
+        cubin = os.path.join(folder, "kernels.cubin")
+        command = [nvcc, *FLAGS, "-arch=" + architecture, "-I", root, os.path.join(root, source), "-o", cubin]
         result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if result.returncode != 0:
-        sys.exit("spill gate: compilation failed: " + " ".join(command) + "\n" + result.stdout)
-    return result.stdout
+        if result.returncode != 0:
+            sys.exit("spill gate: compilation failed: " + " ".join(command) + "\n" + result.stdout)
+        with open(cubin, "rb") as file:
+            return result.stdout, sass_counts.kernels(file.read())
 
 
 def compiled(nvcc, root, sources):
-    """{source: what ptxas said}"""
+    """{source: what ptxas said}, {source: {(architecture, kernel): instructions}}"""
     units = [(source, architecture) for source in sources for architecture in ARCHITECTURES]
     with ThreadPoolExecutor(2) as pool:
-        logs = list(pool.map(lambda unit: compile_log(nvcc, root, *unit), units))
-    return {source: "".join(log for unit, log in zip(units, logs) if unit[0] == source) for source in sources}
+        made = list(pool.map(lambda unit: compile_one(nvcc, root, *unit), units))
+    logs, counts = dict.fromkeys(sources, ""), {source: {} for source in sources}
+    for (source, architecture), (log, kernels) in zip(units, made):
+        logs[source] += log
+        counts[source].update({(architecture, name): found for name, found in kernels.items()})
+    return logs, counts
 
 
 def kept(objects):
-    """{source: what ptxas said}, of the build's objects; CMake names each after its source in variants/."""
-    logs = {}
+    """The same of the build's objects; CMake names each after its source in variants/."""
+    logs, counts = {}, {}
     for path in objects:
+        source = "variants/" + re.search(r"\.dir/(?:\./)?(.+)\.o$", path)[1]
         try:
             with open(path + ".ptxas", encoding="utf-8") as file:
-                logs["variants/" + re.search(r"\.dir/(?:\./)?(.+)\.o$", path)[1]] = file.read()
+                logs[source] = file.read()
         except FileNotFoundError:
             sys.exit(f"spill gate: {path}.ptxas is not there: build again, without the object")
-    return logs
+        counts[source] = sass_counts.of_file(path)
+    return logs, counts
 
 
 def demangle(names):
@@ -79,7 +89,13 @@ def nvcc_version(nvcc):
     return re.search(r"V([0-9.]+)", text)[1]
 
 
-def rows_of(logs, nvcc):
+def instructions(counts, architecture, kernel):
+    """Of a kernel with wgmma; objects know an architecture by its number alone."""
+    found = counts.get((architecture, kernel)) or counts[int(re.sub(r"\D", "", architecture)), kernel]
+    return found if found["wgmma_shared"] + found["wgmma_registers"] > 0 else dict.fromkeys(found, "")
+
+
+def rows_of(logs, counts, nvcc):
     rows, version = [], nvcc_version(nvcc)
     for source, log in logs.items():
         found = read_log(log)
@@ -87,7 +103,8 @@ def rows_of(logs, nvcc):
             sys.exit(f"spill gate: ptxas reported no kernel of {source}")
         names = demangle([mangled for _, mangled in found])
         rows += [dict(zip(FIELDS, [version, source, architecture, name, *numbers]))
-                 for (architecture, _), name, numbers in zip(found, names, found.values())]
+                 | instructions(counts[source], architecture, mangled)
+                 for (architecture, mangled), name, numbers in zip(found, names, found.values())]
     return sorted(rows, key=key)
 
 
@@ -107,16 +124,22 @@ def judge(rows, baseline):
         if key(row) not in expected:
             if row["architecture"] in ARCHITECTURES:
                 problems.append(f"{name}: not in the baseline")
-        elif row["nvcc"] == expected[key(row)]["nvcc"] and row["registers"] > int(expected[key(row)]["registers"]):
-            problems.append(f"{name}: registers {row['registers']}, baseline {expected[key(row)]['registers']}")
+        elif row["nvcc"] == expected[key(row)]["nvcc"]:
+            before = expected[key(row)]
+            if row["registers"] > int(before["registers"]):
+                problems.append(f"{name}: registers {row['registers']}, baseline {before['registers']}")
+            problems += [f"{name}: {field} {row[field] or 0}, baseline {before[field] or 0}" for field in sass_counts.FIELDS
+                         if str(row[field]) != before[field]]
     for gone in sorted(set(expected) - {key(row) for row in rows}):
         problems.append(" ".join(gone) + ": in the baseline, no longer compiled")
     return problems
 
 
 def losses(logs):
-    """What ptxas complains of, such as instructions of tensor cores that it puts in line."""
-    return [f"{source}: {line}" for source, log in logs.items() for line in log.splitlines() if "Performance Loss" in line]
+    """What ptxas complains of, such as instructions of tensor cores that it puts in line (C7510 to C7520), or a change of
+    registers that it leaves out (C7504, C7508)."""
+    return [f"{source}: {line}" for source, log in logs.items() for line in log.splitlines()
+            if "Performance Loss" in line or re.search(r"\bC75\d\d\b", line)]
 
 
 def arguments():
@@ -132,8 +155,8 @@ def arguments():
 
 def main():
     given = arguments()
-    logs = compiled(given.nvcc, given.root, given.files) if given.compile or given.write else kept(given.files)
-    rows = rows_of(logs, given.nvcc)
+    logs, counts = compiled(given.nvcc, given.root, given.files) if given.compile or given.write else kept(given.files)
+    rows = rows_of(logs, counts, given.nvcc)
     path = os.path.join(given.root, "tests", "cuda_resources.csv")
     with open(path, newline="") as file:
         committed = list(csv.DictReader(file))

@@ -153,6 +153,18 @@ __device__ __forceinline__ void bulk_add(float* to, uint32_t from, uint32_t byte
                "r"(from), "r"(bytes)
                : "memory");
 }
+/// The same without adding.
+__device__ __forceinline__ void bulk_store(float* to, uint32_t from, uint32_t bytes) {
+  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(from), "r"(bytes)
+               : "memory");
+}
+/// Plain memory to shared memory; counts at the barrier as tma_load() does.
+__device__ __forceinline__ void bulk_load(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+      "l"(from), "r"(bytes), "r"(barrier)
+      : "memory");
+}
 /// The thread's stores and additions since the last commit become a group.
 __device__ __forceinline__ void bulk_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
 /// Waits until all of the thread's groups but the kYoungest last ones have read shared memory.
@@ -164,6 +176,29 @@ __device__ __forceinline__ void bulk_wait_read() {
 template <int kYoungest>
 __device__ __forceinline__ void bulk_wait() {
   asm volatile("cp.async.bulk.wait_group %0;" ::"n"(kYoungest) : "memory");
+}
+
+// Counters in global memory, by which thread blocks put what they write there in order: counter_add() after
+// bulk_wait<0>(), counter_wait() before the next block's stores and additions. By one thread each.
+
+/// What the thread wrote before, TMA's stores that it waited for included, is there for whoever sees the
+/// count.
+__device__ __forceinline__ void counter_add(uint32_t* counter) {
+  asm volatile("fence.proxy.async;" ::: "memory");
+  asm volatile("fence.acq_rel.gpu;" ::: "memory");
+  asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory");
+}
+/// Waits until the counter is at least `count`. ATTN_BARRIER_TRIES as in barrier_wait().
+__device__ __forceinline__ void counter_wait(const uint32_t* counter, uint32_t count) {
+  uint32_t seen;
+  for (int64_t tries = 0;; ++tries) {
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(counter) : "memory");
+    if (seen >= count) break;
+#if defined(ATTN_BARRIER_TRIES)
+    if (tries > int64_t{ATTN_BARRIER_TRIES}) __trap();
+#endif
+  }
+  asm volatile("fence.proxy.async;" ::: "memory");
 }
 
 __device__ __forceinline__ void shared_store(uint32_t address, int value) {

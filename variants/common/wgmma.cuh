@@ -231,6 +231,13 @@ __device__ __forceinline__ void wgmma_hold(float (&d)[count]) {
   ATTN_UNROLL
   for (int k = 0; k < count; ++k) asm volatile("" : "+f"(d[k])::"memory");
 }
+/// What stands in `d` no longer matters: the next product does not add to it. Else the compiler keeps it
+/// alive up to there.
+template <int count>
+__device__ __forceinline__ void wgmma_forget(float (&d)[count]) {
+  ATTN_UNROLL
+  for (int k = 0; k < count; ++k) asm volatile("" : "=f"(d[k]));
+}
 template <int count>
 __device__ __forceinline__ void wgmma_hold(uint32_t (&a)[count]) {
   ATTN_UNROLL

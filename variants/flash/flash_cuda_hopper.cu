@@ -13,6 +13,7 @@
 // ALiBi and T5. Shah et al., "FlashAttention-3", 2024; the counter and the sections as in its later code.
 // Measured effect: not measured, it has not run on a GPU yet.
 
+#include "variants/flash/flash_cuda_backward.h"
 #include "variants/flash/flash_hopper_f16.h"
 #include "variants/flash/flash_hopper_forward.cuh"
 
@@ -28,12 +29,18 @@ class FlashCudaHopper final : public Variant {
                  .tags = {"flash", "tiled", "tensor cores", "hopper"},
                  .citation = "Shah et al. 2024"}) {}
 
-  Support supports(const Problem& p) const override { return hopper_supports(p); }
+  Support supports(const Problem& p) const override {
+    return p.pass == Pass::bwd ? FlashCudaHopperBackward::supports(p) : hopper_supports(p);
+  }
   void plan(const Context&, const Problem& p, Workspace& counting) const override {
+    if (p.pass == Pass::bwd) return FlashCudaHopperBackward::plan(p, counting);
     HopperScratch::take(p, counting);
   }
-  Cost cost(const Problem& p) const override { return hopper_cost(p); }
+  Cost cost(const Problem& p) const override {
+    return p.pass == Pass::bwd ? FlashCudaHopperBackward::cost(p) : hopper_cost(p);
+  }
   void prepare(const Context& context, const Problem& p, Workspace& workspace) const override {
+    if (p.pass == Pass::bwd) return FlashCudaHopperBackward::prepare(context, p, workspace);
     HopperScratch::take(p, workspace).prepare(CudaQueue(context.stream), p);
   }
   void forward(const Context& context, const Problem& p, const Forward& args,
@@ -41,6 +48,10 @@ class FlashCudaHopper final : public Variant {
     const HopperScratch scratch = HopperScratch::take(p, workspace);
     if (p.dtype == Dtype::f16) return hopper_forward_f16(context, p, args, scratch);
     hopper_forward<Bf16, kHopperBest, true>(context, p, args, scratch);
+  }
+  void backward(const Context& context, const Problem& p, const Backward& args,
+                Workspace& workspace) const override {
+    FlashCudaHopperBackward::run(context, p, args, workspace);
   }
 };
 

@@ -38,6 +38,7 @@ struct FlashHopper {
   static constexpr int kComputeRegisters = kConsumers == 3 ? 160 : 240;
   static_assert(kRung.specialised || !(kRung.overlap || kRung.pingpong || kRung.persistent),
                 "the rungs above need a warpgroup that loads");
+  static constexpr bool kTakeTurns = kRung.pingpong && kConsumers > 1;
   static_assert(kRung.overlap || !(kRung.pingpong || kRung.persistent),
                 "the rungs above are built into the overlapped loop");
   // Named barriers: turns from 1 on, a warpgroup's own from 4 on.
@@ -53,17 +54,17 @@ struct FlashHopper {
   using TileRing = RingPlace<Shared::kStages>;
   using IndexRing = RingPlace<2>;
 
-  __device__ __forceinline__ void run(const void* memory) const {
+  ATTN_DEVICE void run(const void* memory) const {
     const Shared shared{(shared_address(memory) + 1023) & ~1023u};
     const int thread = static_cast<int>(threadIdx.x);
     if (thread == 0) init(shared);
     __syncthreads();
     if constexpr (kRung.specialised) {
       if (uniform(thread / kWarpgroupThreads) == 0) {
-        give_registers_back<kLoaderRegisters>();
+        if constexpr (kConsumers > 1) give_registers_back<kLoaderRegisters>();
         if (uniform(thread / kWarpLanes) == 0 && elect_one()) load_all(shared);
       } else {
-        take_registers<kComputeRegisters>();
+        if constexpr (kConsumers > 1) take_registers<kComputeRegisters>();
         Rows rows(args, thread - kWarpgroupThreads);
         if constexpr (kRung.overlap) {
           compute_overlapped(shared, rows);
@@ -78,7 +79,7 @@ struct FlashHopper {
   }
 
  private:
-  __device__ __forceinline__ void init(const Shared& shared) const {
+  ATTN_DEVICE void init(const Shared& shared) const {
     tma_prefetch_map(&args.q_map);
     tma_prefetch_map(&args.k_map);
     tma_prefetch_map(&args.v_map);
@@ -103,8 +104,7 @@ struct FlashHopper {
 
   // Loading: by one thread.
 
-  __device__ __forceinline__ void load_queries(const Shared& shared, const Place& place,
-                                               QueryRing& ring) const {
+  ATTN_DEVICE void load_queries(const Shared& shared, const Place& place, QueryRing& ring) const {
     barrier_wait(shared.q_empty(ring.stage), ring.parity ^ 1);
     const uint32_t full = shared.q_full(ring.stage);
     barrier_expect(full, Shared::kQueryBytes);
@@ -116,16 +116,15 @@ struct FlashHopper {
     }
     ring.advance();
   }
-  __device__ __forceinline__ void load_tile(uint32_t to, const TensorMap& map, uint32_t full,
-                                            const Place& place, int tile) const {
+  ATTN_DEVICE void load_tile(uint32_t to, const TensorMap& map, uint32_t full, const Place& place,
+                             int tile) const {
     ATTN_UNROLL
     for (int chunk = 0; chunk < kWidth / 64; ++chunk) {
       tma_load(to + static_cast<uint32_t>(chunk * kKeys * 128), &map, full, 64 * chunk, place.head_kv,
                tile * kKeys, place.b, L2Hint::evict_last);
     }
   }
-  __device__ __forceinline__ void load_keys(const Shared& shared, const Place& place, int tile,
-                                            TileRing& ring) const {
+  ATTN_DEVICE void load_keys(const Shared& shared, const Place& place, int tile, TileRing& ring) const {
     barrier_wait(shared.k_empty(ring.stage), ring.parity ^ 1);
     const uint32_t full = shared.k_full(ring.stage);
     const bool biased = Rows::kBiased && args.bias.rows;
@@ -137,8 +136,7 @@ struct FlashHopper {
     }
     ring.advance();
   }
-  __device__ __forceinline__ void load_values(const Shared& shared, const Place& place, int tile,
-                                              TileRing& ring) const {
+  ATTN_DEVICE void load_values(const Shared& shared, const Place& place, int tile, TileRing& ring) const {
     barrier_wait(shared.v_empty(ring.stage), ring.parity ^ 1);
     const uint32_t full = shared.v_full(ring.stage);
     barrier_expect(full, Shared::kTileBytes);
@@ -146,7 +144,7 @@ struct FlashHopper {
     ring.advance();
   }
 
-  __device__ __forceinline__ void load_all(const Shared& shared) const {
+  ATTN_DEVICE void load_all(const Shared& shared) const {
     QueryRing q;
     TileRing k, v;
     IndexRing told;
@@ -170,11 +168,11 @@ struct FlashHopper {
   }
   /// The next row of tiles for this block. Every block is refused once, so all blocks together ask
   /// schedule.count() times, after which the counter is 0 again.
-  __device__ __forceinline__ uint32_t take_next() const {
+  ATTN_DEVICE uint32_t take_next() const {
     if constexpr (!kRung.persistent) return UINT32_MAX;
     return gridDim.x + atomicInc(args.taken, args.schedule.count() - 1);
   }
-  __device__ __forceinline__ void tell(const Shared& shared, uint32_t index, IndexRing& ring) const {
+  ATTN_DEVICE void tell(const Shared& shared, uint32_t index, IndexRing& ring) const {
     barrier_wait(shared.index_empty(ring.stage), ring.parity ^ 1);
     shared_store(shared.index(ring.stage), static_cast<int>(index));
     barrier_arrive(shared.index_full(ring.stage));
@@ -183,15 +181,15 @@ struct FlashHopper {
 
   // Computing: by whole warpgroups. Every warp arrives for itself.
 
-  __device__ __forceinline__ static void release(const Rows& rows, uint32_t barrier) {
+  ATTN_DEVICE static void release(const Rows& rows, uint32_t barrier) {
     if (rows.lane == 0) barrier_arrive(barrier);
   }
-  __device__ __forceinline__ uint32_t queries_of(const Shared& shared, const Rows& rows, int stage) const {
+  ATTN_DEVICE uint32_t queries_of(const Shared& shared, const Rows& rows, int stage) const {
     return shared.queries(stage) + static_cast<uint32_t>(rows.group * 64 * kWidth * 2);
   }
 
   /// One row of tiles, without overlap.
-  __device__ __forceinline__ void compute_in_order(const Shared& shared, Rows& rows) const {
+  ATTN_DEVICE void compute_in_order(const Shared& shared, Rows& rows) const {
     TileRing k, v;
     const Walk walk = Walk::of(args, args.schedule.place(blockIdx.x));
     const uint32_t queries = queries_of(shared, rows, 0);
@@ -210,7 +208,7 @@ struct FlashHopper {
 
   /// Rows of tiles, in each of which Q K^T of the first tile is done before, and P V of the last one after
   /// compute_tiles().
-  __device__ __forceinline__ void compute_overlapped(const Shared& shared, Rows& rows) const {
+  ATTN_DEVICE void compute_overlapped(const Shared& shared, Rows& rows) const {
     QueryRing q;
     TileRing k, v;
     IndexRing told;
@@ -265,8 +263,8 @@ struct FlashHopper {
     if (rows.lane == 0) bulk_wait_read<0>();  // shared memory ends with the block
   }
   /// Waits for a row's queries, and for Q K^T of its first tile, if it has one.
-  __device__ __forceinline__ void first_scores(const Shared& shared, Rows& rows, const Walk& walk, int tile,
-                                               const QueryRing& q, const TileRing& k) const {
+  ATTN_DEVICE void first_scores(const Shared& shared, Rows& rows, const Walk& walk, int tile,
+                                const QueryRing& q, const TileRing& k) const {
     barrier_wait(shared.q_full(q.stage), q.parity);
     if (tile >= walk.place.last) return;
     barrier_wait(shared.k_full(k.stage), k.parity);
@@ -275,10 +273,10 @@ struct FlashHopper {
   }
 
   /// All tiles of a row, from the scores of the first to the weights of the last.
-  __device__ __forceinline__ void compute_tiles(const Shared& shared, Rows& rows, const Walk& walk, int tile,
-                                                uint32_t queries, int sent, TileRing& k, TileRing& v) const {
+  ATTN_DEVICE void compute_tiles(const Shared& shared, Rows& rows, const Walk& walk, int tile,
+                                 uint32_t queries, int sent, TileRing& k, TileRing& v) const {
     float correction[2];
-    weigh(shared, rows, walk, tile, k, correction);
+    weigh<false>(shared, rows, walk, tile, k, correction);
     rows.pack_weights();
     release_queries(shared, rows, sent);  // O has long left them
     for (tile = walk.next(args, tile + 1); tile < walk.place.last; tile = walk.next(args, tile + 1)) {
@@ -289,7 +287,7 @@ struct FlashHopper {
       rows.multiply_values(shared.values(v.stage));
       pass_turn(rows.group);
       rows.template wait_scores<1>();
-      const bool moved = weigh(shared, rows, walk, tile, k, correction);
+      const bool moved = weigh<kRung.early>(shared, rows, walk, tile, k, correction);
       rows.weights_are_done(shared.unread(4 * rows.group + rows.warp));
       rows.template wait_values<0>();
       release(rows, shared.v_empty(v.stage));
@@ -301,12 +299,18 @@ struct FlashHopper {
 
   /// HopperRows::weigh. K has been multiplied; its buffer is free, where biases came with it after they are
   /// read.
-  __device__ __forceinline__ bool weigh(const Shared& shared, Rows& rows, const Walk& walk, int tile,
-                                        TileRing& k, float (&correction)[2]) const {
+  template <bool kEarly>
+  ATTN_DEVICE bool weigh(const Shared& shared, Rows& rows, const Walk& walk, int tile, TileRing& k,
+                         float (&correction)[2]) const {
     const int stage = k.stage;
     k.advance();
     if constexpr (!Rows::kBiased) release(rows, shared.k_empty(stage));
-    const bool moved = rows.weigh(walk, tile, shared.bias(stage), correction);
+    bool moved;
+    if constexpr (kEarly) {
+      moved = rows.weigh_early(walk, tile, shared.bias(stage), correction);
+    } else {
+      moved = rows.weigh(walk, tile, shared.bias(stage), correction);
+    }
     if constexpr (Rows::kBiased) {
       __syncwarp();
       release(rows, shared.k_empty(stage));
@@ -315,13 +319,13 @@ struct FlashHopper {
   }
 
   /// Q K^T, softmax, P V, one after the other.
-  __device__ __forceinline__ void compute_tile(const Shared& shared, Rows& rows, const Walk& walk, int tile,
-                                               uint32_t queries, TileRing& k, TileRing& v) const {
+  ATTN_DEVICE void compute_tile(const Shared& shared, Rows& rows, const Walk& walk, int tile,
+                                uint32_t queries, TileRing& k, TileRing& v) const {
     barrier_wait(shared.k_full(k.stage), k.parity);
     rows.multiply_keys(queries, shared.keys(k.stage));
     rows.template wait_scores<0>();
     float correction[2];
-    if (weigh(shared, rows, walk, tile, k, correction)) rows.rescale(correction);
+    if (weigh<false>(shared, rows, walk, tile, k, correction)) rows.rescale(correction);
     rows.pack_weights();
     barrier_wait(shared.v_full(v.stage), v.parity);
     rows.multiply_values(shared.values(v.stage));
@@ -331,7 +335,7 @@ struct FlashHopper {
   }
 
   /// O to memory: from registers to the place of the warpgroup's queries, from there by TMA.
-  __device__ __forceinline__ void finish(Rows& rows, const Place& place, uint32_t queries) const {
+  ATTN_DEVICE void finish(Rows& rows, const Place& place, uint32_t queries) const {
     float inverse[2];
     rows.normalise(place, inverse);
     sync_group(rows.group);  // no warp's products read the queries any longer
@@ -343,7 +347,7 @@ struct FlashHopper {
     __syncwarp();
   }
   /// When O has left them; nothing for stage -1.
-  __device__ __forceinline__ void release_queries(const Shared& shared, const Rows& rows, int stage) const {
+  ATTN_DEVICE void release_queries(const Shared& shared, const Rows& rows, int stage) const {
     if (stage < 0) return;
     if (rows.lane == 0) {
       bulk_wait_read<0>();
@@ -351,7 +355,7 @@ struct FlashHopper {
     }
     __syncwarp();
   }
-  __device__ __forceinline__ uint32_t listen(const Shared& shared, const Rows& rows, IndexRing& ring) const {
+  ATTN_DEVICE uint32_t listen(const Shared& shared, const Rows& rows, IndexRing& ring) const {
     barrier_wait(shared.index_full(ring.stage), ring.parity);
     const auto index = static_cast<uint32_t>(uniform(shared_load(shared.index(ring.stage))));
     release(rows, shared.index_empty(ring.stage));
@@ -361,8 +365,8 @@ struct FlashHopper {
 
   // Turns: barrier kTurns + g lets warpgroup g go on when it has arrived itself and its predecessor has.
 
-  __device__ __forceinline__ static void await_turn(int group) {
-    if constexpr (!kRung.pingpong) return;
+  ATTN_DEVICE static void await_turn(int group) {
+    if constexpr (!kTakeTurns) return;
     constexpr int kBoth = 2 * kWarpgroupThreads;
     if (group == 0) {
       named_sync<kTurns, kBoth>();
@@ -373,8 +377,8 @@ struct FlashHopper {
     }
   }
   /// Of warpgroup `group` to the one behind it.
-  __device__ __forceinline__ static void pass_turn(int group) {
-    if constexpr (!kRung.pingpong) return;
+  ATTN_DEVICE static void pass_turn(int group) {
+    if constexpr (!kTakeTurns) return;
     constexpr int kBoth = 2 * kWarpgroupThreads;
     if (group == kConsumers - 1) {
       named_arrive<kTurns, kBoth>();
@@ -384,7 +388,7 @@ struct FlashHopper {
       named_arrive<kTurns + 2, kBoth>();
     }
   }
-  __device__ __forceinline__ static void sync_group(int group) {
+  ATTN_DEVICE static void sync_group(int group) {
     if (group == 0) {
       named_sync<kOwn, kWarpgroupThreads>();
     } else if (group == 1) {
@@ -396,7 +400,7 @@ struct FlashHopper {
 
   // The rung without a warpgroup that loads: the block's first thread loads a tile ahead.
 
-  __device__ __forceinline__ void load_and_compute(const Shared& shared, Rows& rows) const {
+  ATTN_DEVICE void load_and_compute(const Shared& shared, Rows& rows) const {
     const bool loads = threadIdx.x == 0;
     QueryRing q;
     TileRing k, v, loaded_k, loaded_v;

@@ -13,6 +13,7 @@ struct HopperRung {
   bool overlap = false;      ///< Q K^T of a tile runs beside P V of the tile before
   bool pingpong = false;     ///< warpgroups take turns between products and exponentials
   bool persistent = false;   ///< as many blocks as multiprocessors; each takes the next row of tiles
+  bool early = false;        ///< exponentials start before the tile's maximum is known
 };
 
 inline constexpr HopperRung kHopperBest = {
