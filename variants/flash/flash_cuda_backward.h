@@ -6,7 +6,7 @@
 
 namespace attn {
 
-enum class FlashRung { simt, mma };
+enum class FlashRung { simt, mma, hopper };
 
 template <FlashRung kRung>
 struct FlashCudaBackward {
@@ -18,5 +18,6 @@ struct FlashCudaBackward {
 };
 using FlashCudaSimtBackward = FlashCudaBackward<FlashRung::simt>;
 using FlashCudaMmaBackward = FlashCudaBackward<FlashRung::mma>;
+using FlashCudaHopperBackward = FlashCudaBackward<FlashRung::hopper>;
 
 }  // namespace attn

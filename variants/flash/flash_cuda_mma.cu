@@ -15,6 +15,7 @@
 
 #include "harness/variant.h"
 #include "variants/flash/flash_cuda_backward.h"
+#include "variants/flash/flash_mma_common.h"
 #include "variants/flash/flash_mma_forward.cuh"
 #include "variants/flash/flash_mma_positions.h"
 
@@ -52,13 +53,11 @@ class FlashCudaMma final : public Variant {
   }
   void forward(const Context& context, const Problem& p, const Forward& args,
                Workspace& workspace) const override {
-    const CudaQueue queue(context.stream);
     const FlashMmaScratch scratch = FlashMmaScratch::take(p, workspace);
     if (p.position.rope() || p.position.shaw()) {
       return enqueue_flash_mma_positions(context.stream, p, args, scratch);
     }
-    if (p.dtype == Dtype::bf16) return flash_mma_common<Bf16>(queue, p, args, scratch);
-    flash_mma_common<F16>(queue, p, args, scratch);
+    enqueue_flash_mma_common(context.stream, p, args, scratch);
   }
   void backward(const Context& context, const Problem& p, const Backward& args,
                 Workspace& workspace) const override {
@@ -69,4 +68,12 @@ class FlashCudaMma final : public Variant {
 ATTN_REGISTER(std::make_unique<FlashCudaMma>());
 
 }  // namespace
+
+void enqueue_flash_mma_common(void* stream, const Problem& p, const Forward& args,
+                              const FlashMmaScratch& scratch) {
+  const CudaQueue queue(stream);
+  if (p.dtype == Dtype::bf16) return flash_mma_common<Bf16>(queue, p, args, scratch);
+  flash_mma_common<F16>(queue, p, args, scratch);
+}
+
 }  // namespace attn

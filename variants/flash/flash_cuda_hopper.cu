@@ -1,0 +1,61 @@
+// Fused attention on Hopper (wgmma and TMA, sm_90a), the whole ladder: bf16 and f16 forward with LSE, every
+// mask, ALiBi, T5 and softcap, head widths up to 256.
+//
+// Beyond the rung below (flash/cuda/hopper/pingpong): as many blocks as multiprocessors, each of which takes
+// the next row of tiles when it has loaded its last, from a counter in memory. The first tiles of that row
+// are loaded during the end of the one before, and O leaves by TMA meanwhile. Under a band the longest rows
+// come first, within sections of heads whose keys and values fit the second-level cache together.
+//
+// The kernel: flash_hopper.cuh; its sizes and order of work: flash_hopper_shape.cuh; a warpgroup's part:
+// flash_hopper_rows.cuh. Tensors that TMA cannot read (strides no multiple of 16 bytes) go to flash/cuda/mma.
+//
+// Time O(h n^2 d) (visited tiles only), workspace O(n): the mask's arrays, one row of biases per head for
+// ALiBi and T5. Shah et al., "FlashAttention-3", 2024; the counter and the sections as in its later code.
+// Measured effect: not measured, it has not run on a GPU yet.
+
+#include "variants/flash/flash_cuda_backward.h"
+#include "variants/flash/flash_hopper_f16.h"
+#include "variants/flash/flash_hopper_forward.cuh"
+
+namespace attn {
+namespace {
+
+class FlashCudaHopper final : public Variant {
+ public:
+  FlashCudaHopper()
+      : Variant({.name = "flash/cuda/hopper",
+                 .family = "dense",
+                 .device = Device::cuda,
+                 .tags = {"flash", "tiled", "tensor cores", "hopper"},
+                 .citation = "Shah et al. 2024"}) {}
+
+  Support supports(const Problem& p) const override {
+    return p.pass == Pass::bwd ? FlashCudaHopperBackward::supports(p) : hopper_supports(p);
+  }
+  void plan(const Context&, const Problem& p, Workspace& counting) const override {
+    if (p.pass == Pass::bwd) return FlashCudaHopperBackward::plan(p, counting);
+    HopperScratch::take(p, counting);
+  }
+  Cost cost(const Problem& p) const override {
+    return p.pass == Pass::bwd ? FlashCudaHopperBackward::cost(p) : hopper_cost(p);
+  }
+  void prepare(const Context& context, const Problem& p, Workspace& workspace) const override {
+    if (p.pass == Pass::bwd) return FlashCudaHopperBackward::prepare(context, p, workspace);
+    HopperScratch::take(p, workspace).prepare(CudaQueue(context.stream), p);
+  }
+  void forward(const Context& context, const Problem& p, const Forward& args,
+               Workspace& workspace) const override {
+    const HopperScratch scratch = HopperScratch::take(p, workspace);
+    if (p.dtype == Dtype::f16) return hopper_forward_f16(context, p, args, scratch);
+    hopper_forward<Bf16, kHopperBest, true>(context, p, args, scratch);
+  }
+  void backward(const Context& context, const Problem& p, const Backward& args,
+                Workspace& workspace) const override {
+    FlashCudaHopperBackward::run(context, p, args, workspace);
+  }
+};
+
+ATTN_REGISTER(std::make_unique<FlashCudaHopper>());
+
+}  // namespace
+}  // namespace attn

@@ -1,0 +1,14 @@
+// flash/cuda/hopper (flash_cuda_hopper.cu): f16.
+
+#include "variants/flash/flash_hopper_f16.h"
+
+#include "variants/flash/flash_hopper_forward.cuh"
+
+namespace attn {
+
+void hopper_forward_f16(const Context& context, const Problem& p, const Forward& forward,
+                        const HopperScratch& scratch) {
+  hopper_forward<F16, kHopperBest, true>(context, p, forward, scratch);
+}
+
+}  // namespace attn

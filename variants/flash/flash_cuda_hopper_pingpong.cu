@@ -1,0 +1,26 @@
+// Fused attention on Hopper, fourth rung: turns. A warpgroup issues its two products only in its turn and
+// then hands the turn on, so that the exponentials of one warpgroup run beside the products of another by
+// plan, not by chance.
+//
+// What it teaches: the special-function units (exponentials take half as long as the products at d = 128, as
+// long at d = 64) and the tensor cores busy at the same time.
+//
+// The kernel: flash_hopper.cuh (await_turn, pass_turn). Time O(h n^2 d) (visited tiles only), workspace O(n).
+// Shah et al., "FlashAttention-3", 2024, section 3.1.
+// Measured effect: not measured, it has not run on a GPU yet.
+
+#include "variants/flash/flash_hopper_variant.cuh"
+
+namespace attn {
+namespace {
+
+using Rung = FlashHopperRung<HopperRung{.specialised = true, .overlap = true, .pingpong = true}>;
+
+ATTN_REGISTER(std::make_unique<Rung>(Info{.name = "flash/cuda/hopper/pingpong",
+                                          .family = "dense",
+                                          .device = Device::cuda,
+                                          .tags = {"flash", "tiled", "tensor cores", "hopper"},
+                                          .citation = "Shah et al. 2024"}));
+
+}  // namespace
+}  // namespace attn

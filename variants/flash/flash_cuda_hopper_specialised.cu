@@ -1,0 +1,26 @@
+// Fused attention on Hopper, second rung: warp specialisation. One thread of a warpgroup of its own loads
+// tiles into rings of buffers; barriers in shared memory, not those of the block, tell when a tile is there
+// and when its buffer is free. That warpgroup gives its registers to the two or three that compute
+// (setmaxnreg).
+//
+// What it teaches: loading without a thread of the products waiting for it, and 240 registers for those.
+//
+// The kernel: flash_hopper.cuh. Time O(h n^2 d) (visited tiles only), workspace O(n). Shah et al.,
+// "FlashAttention-3", 2024, algorithm 1.
+// Measured effect: not measured, it has not run on a GPU yet.
+
+#include "variants/flash/flash_hopper_variant.cuh"
+
+namespace attn {
+namespace {
+
+using Rung = FlashHopperRung<HopperRung{.specialised = true}>;
+
+ATTN_REGISTER(std::make_unique<Rung>(Info{.name = "flash/cuda/hopper/specialised",
+                                          .family = "dense",
+                                          .device = Device::cuda,
+                                          .tags = {"flash", "tiled", "tensor cores", "hopper"},
+                                          .citation = "Shah et al. 2024"}));
+
+}  // namespace
+}  // namespace attn

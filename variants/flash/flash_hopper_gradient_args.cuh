@@ -1,0 +1,179 @@
+#pragma once
+// What a thread block of flash/cuda/hopper's backward is given: operands, sizes, and which keys and queries
+// it works on. All of it runs on the host too.
+
+#include "variants/common/warp.cuh"
+#include "variants/flash/flash_backward_rows.cuh"
+#include "variants/flash/flash_tiles.cuh"
+
+namespace attn {
+
+/// Thread blocks have kKeys keys of one key/value head and go through tiles of the queries that see them, of
+/// every query head of the group.
+///
+/// dQ of a tile is added up in memory, block after block in the order of their keys: rank() says how many
+/// blocks come before. A block may so wait for blocks of lower tickets only, and tickets are drawn when
+/// blocks start: whoever is waited for is running. Tiles are visited from the last one down, so that under a
+/// causal mask all blocks of a head may start at once, the longest first. `interleaved` heads take turns,
+/// which gives the blocks of one head, that wait for each other, distance in time; together they are to fill
+/// the GPU about twice, which keeps their Q, dO and dQ in the second-level cache (32 MB at d = 128).
+struct HopperGradientTiles {
+  static constexpr int kKeys = 128;
+  static constexpr int kInterleavedBlocks = 256;
+  /// Sequences are shorter, so that sums and differences of places stay below 2^31.
+  static constexpr int64_t kLongest = int64_t{1} << 29;
+
+  int heads;     ///< of K and V, over the batch
+  int heads_kv;  ///< of one batch entry
+  int group;
+  int seq_q, seq_kv;
+  int band_low, band_high;  ///< visible: band_low <= key - query <= band_high
+  int key_blocks;           ///< of a head
+  int query_tiles;          ///< of a head
+  int queries;              ///< of a tile
+  int interleaved;
+
+  /// `rule`: of queries and keys, a band alone.
+  static HopperGradientTiles of(int64_t batch, int64_t heads_q, int64_t heads_kv, int64_t seq_q,
+                                const MaskRule& rule, int queries) {
+    const auto narrow = [](int64_t value) {
+      return static_cast<int>(std::clamp(value, -kLongest, kLongest));
+    };
+    HopperGradientTiles tiles{};
+    tiles.heads = static_cast<int>(batch * heads_kv);
+    tiles.heads_kv = static_cast<int>(heads_kv);
+    tiles.group = static_cast<int>(heads_q / heads_kv);
+    tiles.seq_q = static_cast<int>(seq_q);
+    tiles.seq_kv = static_cast<int>(rule.seq_kv);
+    const bool nothing = rule.band_low > rule.band_high;
+    tiles.band_low = nothing ? static_cast<int>(kLongest) : narrow(rule.band_low);
+    tiles.band_high = nothing ? static_cast<int>(kLongest) : narrow(rule.band_high);
+    tiles.key_blocks = (tiles.seq_kv + kKeys - 1) / kKeys;
+    tiles.query_tiles = (tiles.seq_q + queries - 1) / queries;
+    tiles.queries = queries;
+    const int wanted = tiles.key_blocks > 0 ? kInterleavedBlocks / tiles.key_blocks : 1;
+    tiles.interleaved = std::clamp(wanted, 1, std::max(tiles.heads, 1));
+    return tiles;
+  }
+  int64_t blocks() const { return int64_t{heads} * key_blocks; }
+
+  struct Place {
+    int b, head_kv;
+    int block;        ///< keys [block kKeys, ..)
+    int first, last;  ///< tiles of queries [first, last)
+  };
+  ATTN_HOST_DEVICE Place place_of(uint32_t ticket) const {
+    const auto turn = static_cast<uint32_t>(interleaved) * static_cast<uint32_t>(key_blocks);
+    const uint32_t first_head = ticket / turn * static_cast<uint32_t>(interleaved), rest = ticket % turn;
+    const uint32_t left = static_cast<uint32_t>(heads) - first_head;
+    const uint32_t taking =
+        left < static_cast<uint32_t>(interleaved) ? left : static_cast<uint32_t>(interleaved);
+    const auto head = static_cast<int>(first_head + rest % taking);
+    Place place{head / heads_kv, head % heads_kv, static_cast<int>(rest / taking), 0, 0};
+    const int j0 = place.block * kKeys, j1 = j0 + kKeys < seq_kv ? j0 + kKeys : seq_kv;
+    const int begin = j0 - band_high > 0 ? j0 - band_high : 0;
+    const int end = j1 - band_low < seq_q ? j1 - band_low : seq_q;
+    if (begin < end) {
+      place.first = begin / queries;
+      place.last = (end + queries - 1) / queries;
+    }
+    return place;
+  }
+  /// Blocks of lower keys that see the tile too.
+  ATTN_HOST_DEVICE int rank(int block, int tile) const {
+    const int lowest = tile * queries + band_low;
+    return lowest > 0 ? block - lowest / kKeys : block;
+  }
+  /// Whether some pair of block and tile is hidden or a key beyond the last.
+  ATTN_HOST_DEVICE bool is_partial(int block, int tile) const {
+    const int j0 = block * kKeys, i0 = tile * queries;
+    return j0 + kKeys > seq_kv || j0 - (i0 + queries - 1) < band_low || j0 + kKeys - 1 - i0 > band_high;
+  }
+
+  /// Rows [first, last) outside which a query sees nothing, or a key is seen by none: whatever stands there,
+  /// NaN included, is never read.
+  struct Rows {
+    int first, last;
+    int count() const { return last > first ? last - first : 0; }
+  };
+  Rows seeing_queries() const {
+    return {std::clamp(-band_high, 0, seq_q), std::clamp(seq_kv - band_low, 0, seq_q)};
+  }
+  Rows seen_keys() const {
+    return {std::clamp(band_low, 0, seq_kv), std::clamp(seq_q + band_high, 0, seq_kv)};
+  }
+};
+
+/// Where dQ is added up: of each query head and tile two halves of [64][64] float32, each as the
+/// accumulators of a warpgroup stand in its threads: [8][128 threads][4]. The halves are the queries 0 .. 63
+/// and 64 .. 127 of a tile of 128, or the channels 0 .. 63 and 64 .. 127.
+struct HopperQuerySums {
+  static constexpr int kHalf = 64 * 64;
+
+  float* sums;
+  uint32_t* counters;  ///< [batch, heads_q, query_tiles], blocks that have added; behind it the ticket
+  int64_t tiles;       ///< of all heads
+
+  static HopperQuerySums take(const Problem& p, int queries, Workspace& workspace) {
+    HopperQuerySums sums{};
+    sums.tiles = p.batch * p.heads_q * ((p.seq_q + queries - 1) / queries);
+    sums.sums = workspace.take<float>("sums of dQ", sums.tiles * 2 * kHalf);
+    sums.counters = workspace.take<uint32_t>("order of the sums of dQ", sums.tiles + 1);
+    return sums;
+  }
+  ATTN_DEVICE uint32_t* ticket() const { return counters + tiles; }
+};
+
+struct ClearCounters {
+  uint32_t* counters;
+  ATTN_DEVICE void operator()(int64_t k) const { counters[k] = 0; }
+};
+
+/// dQ from its sums: eight channels of two queries, 8 apart, for each k.
+template <class T>
+struct StoreQueryGradient {
+  HopperQuerySums from;
+  GpuTensor<T> d_q;
+  float scale;
+  int heads_q, query_tiles, seq_q, head_dim;
+  bool wide;  ///< halves are of channels, not of queries
+
+  int64_t count() const { return from.tiles * (2 * HopperQuerySums::kHalf / 16); }
+
+  ATTN_DEVICE void operator()(int64_t k) const {
+    const int group = static_cast<int>(k % 8), row = static_cast<int>(k / 8 % 8),
+              warp = static_cast<int>(k / 64 % 4), half = static_cast<int>(k / 256 % 2);
+    const int64_t tile = k / 512;
+    const auto head = static_cast<int>(tile / query_tiles);
+    const int channel = group * 8 + (wide ? 64 * half : 0);
+    if (channel >= head_dim) return;
+    const bool empty = from.counters[tile] == 0;  // no key is visible: nothing was written
+    const Float4* sums =
+        reinterpret_cast<const Float4*>(from.sums + (2 * tile + half) * HopperQuerySums::kHalf) +
+        group * 128 + warp * 32 + row * 4;
+    Float4 of[4] = {};
+    if (!empty) {
+      ATTN_UNROLL
+      for (int q = 0; q < 4; ++q) of[q] = sums[q];
+    }
+    const auto first =
+        static_cast<int>(tile % query_tiles) * (wide ? 64 : 128) + (wide ? 0 : 64 * half) + warp * 16 + row;
+    store(head, first, channel, of[0].x, of[0].y, of[1].x, of[1].y, of[2].x, of[2].y, of[3].x, of[3].y);
+    store(head, first + 8, channel, of[0].z, of[0].w, of[1].z, of[1].w, of[2].z, of[2].w, of[3].z, of[3].w);
+  }
+
+ private:
+  template <class... Values>
+  ATTN_DEVICE void store(int head, int i, int channel, Values... values) const {
+    if (i >= seq_q) return;
+    const float of[] = {values...};
+    struct alignas(16) Packed {
+      uint32_t pair[4];
+    } packed;
+    ATTN_UNROLL
+    for (int n = 0; n < 4; ++n) packed.pair[n] = pack<T>(of[2 * n] * scale, of[2 * n + 1] * scale);
+    *reinterpret_cast<Packed*>(d_q.row(head / heads_q, i, head % heads_q) + channel) = packed;
+  }
+};
+
+}  // namespace attn

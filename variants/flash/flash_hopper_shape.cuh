@@ -1,0 +1,187 @@
+#pragma once
+// The Hopper kernels' sizes, their shared memory, and the order of work. Nothing here needs a GPU.
+
+#include "variants/common/hopper.cuh"
+#include "variants/common/tensor_box.h"
+#include "variants/flash/flash_mma.cuh"
+
+namespace attn {
+
+/// What a rung has beyond TMA and wgmma. Each needs those before it.
+struct HopperRung {
+  bool specialised = false;  ///< a warpgroup of its own loads tiles
+  bool overlap = false;      ///< Q K^T of a tile runs beside P V of the tile before
+  bool pingpong = false;     ///< warpgroups take turns between products and exponentials
+  bool persistent = false;   ///< as many blocks as multiprocessors; each takes the next row of tiles
+  bool early = false;        ///< exponentials start before the tile's maximum is known
+};
+
+inline constexpr HopperRung kHopperBest = {
+    .specialised = true, .overlap = true, .pingpong = true, .persistent = true};
+
+/// What an instance can do: nothing more; a mask; a mask and a Toeplitz bias; that, a softcap and a negative
+/// scale.
+enum class HopperKind { plain, masked, biased, capped };
+
+struct HopperTiling {
+  int consumers;  ///< warpgroups that compute, 64 queries each. Three leave 160 registers to a thread
+  int keys;       ///< of a tile
+
+  constexpr int rows() const { return 64 * consumers; }
+};
+/// What registers and shared memory hold.
+constexpr HopperTiling hopper_tiling(int width, HopperKind kind) {
+  if (width == 256) return {2, 80};
+  return {width == 64 && kind <= HopperKind::masked ? 3 : 2, 128};
+}
+
+/// Places in shared memory, from a multiple of 1024 bytes on. Tiles are chunks of 64 channels (wgmma.cuh);
+/// the queries of each warpgroup lie together, and its rows of O take their place. kBiased: a tile of keys
+/// brings the biases of its distances, from row 0 and its last key on.
+template <int kRows, int kKeys, int kWidth, bool kBiased>
+struct HopperShared {
+  static constexpr int kStages = 2;  ///< of K and of V
+  static constexpr int kQueryStages = kWidth == 256 ? 1 : 2;
+  static constexpr uint32_t kQueryBytes = kRows * kWidth * 2;
+  static constexpr uint32_t kTileBytes = kKeys * kWidth * 2;
+  static constexpr uint32_t kKeysAt = kQueryStages * kQueryBytes;
+  static constexpr uint32_t kValuesAt = kKeysAt + kStages * kTileBytes;
+  static constexpr uint32_t kBarriersAt = kValuesAt + kStages * kTileBytes;
+  static constexpr int kBarriers = 2 * kQueryStages + 4 * kStages + 4;
+  static constexpr uint32_t kIndexAt = kBarriersAt + 8 * kBarriers;
+  static constexpr uint32_t kUnreadAt = kIndexAt + 2 * 4;
+  static constexpr uint32_t kBiasBytes = kBiased ? (kRows + kKeys) * 4 : 0;
+  static constexpr uint32_t kBiasAt = (kUnreadAt + kRows / 16 * 4 + 15) / 16 * 16;
+  static constexpr uint32_t kBytes = kBiasAt + kStages * kBiasBytes;
+  static_assert(kTileBytes % 1024 == 0 && kQueryBytes % 1024 == 0,
+                "the swizzle counts from multiples of 1024");
+
+  uint32_t base;
+
+  ATTN_HOST_DEVICE uint32_t queries(int stage) const {
+    return base + static_cast<uint32_t>(stage) * kQueryBytes;
+  }
+  ATTN_HOST_DEVICE uint32_t keys(int stage) const {
+    return base + kKeysAt + static_cast<uint32_t>(stage) * kTileBytes;
+  }
+  ATTN_HOST_DEVICE uint32_t values(int stage) const {
+    return base + kValuesAt + static_cast<uint32_t>(stage) * kTileBytes;
+  }
+  ATTN_HOST_DEVICE uint32_t bias(int stage) const {
+    return base + kBiasAt + static_cast<uint32_t>(stage) * kBiasBytes;
+  }
+  ATTN_HOST_DEVICE uint32_t k_full(int stage) const { return barrier(stage); }
+  ATTN_HOST_DEVICE uint32_t k_empty(int stage) const { return barrier(kStages + stage); }
+  ATTN_HOST_DEVICE uint32_t v_full(int stage) const { return barrier(2 * kStages + stage); }
+  ATTN_HOST_DEVICE uint32_t v_empty(int stage) const { return barrier(3 * kStages + stage); }
+  ATTN_HOST_DEVICE uint32_t q_full(int stage) const { return barrier(4 * kStages + stage); }
+  ATTN_HOST_DEVICE uint32_t q_empty(int stage) const { return barrier(4 * kStages + kQueryStages + stage); }
+  ATTN_HOST_DEVICE uint32_t index_full(int stage) const {
+    return barrier(4 * kStages + 2 * kQueryStages + stage);
+  }
+  ATTN_HOST_DEVICE uint32_t index_empty(int stage) const {
+    return barrier(4 * kStages + 2 * kQueryStages + 2 + stage);
+  }
+  ATTN_HOST_DEVICE uint32_t index(int stage) const {
+    return base + kIndexAt + 4 * static_cast<uint32_t>(stage);
+  }
+  /// A word of each warp that computes, written for the order of instructions alone
+  /// (HopperRows::weights_are_done).
+  ATTN_HOST_DEVICE uint32_t unread(int warp) const {
+    return base + kUnreadAt + 4 * static_cast<uint32_t>(warp);
+  }
+
+ private:
+  ATTN_HOST_DEVICE uint32_t barrier(int number) const {
+    return base + kBarriersAt + 8 * static_cast<uint32_t>(number);
+  }
+};
+
+/// Elements that rows of biases have beyond those of the problem, so that those of any tile are there,
+/// aligned to 16 bytes.
+struct HopperBiasEnds {
+  int64_t front, back;
+
+  static HopperBiasEnds of(const Problem& p, HopperTiling tiling) {
+    return {tiling.keys + (4 - p.seq_kv % 4) % 4, tiling.rows() + 1};
+  }
+};
+
+/// In which order rows of tiles are worked on. Heads come in sections whose keys and values stay in the
+/// second-level cache together; within a section the longest rows come first, over all of its heads.
+struct HopperSchedule {
+  uint32_t rows_of_head;  ///< rows of tiles
+  uint32_t heads;         ///< over the batch
+  uint32_t section;       ///< heads of a section
+
+  ATTN_HOST_DEVICE uint32_t count() const { return rows_of_head * heads; }
+  /// The number of the place (FlashTiles::place_of) that comes at `index`.
+  ATTN_HOST_DEVICE uint32_t place(uint32_t index) const {
+    if (section == 1) return index;
+    const uint32_t first = index / (section * rows_of_head) * section;
+    const uint32_t within = index - first * rows_of_head;
+    const uint32_t members = heads - first < section ? heads - first : section;
+    const uint32_t row = within / members;
+    return (first + within - row * members) * rows_of_head + row;
+  }
+
+  static HopperSchedule of(const Problem& p, int rows) {
+    HopperSchedule schedule;
+    schedule.rows_of_head = static_cast<uint32_t>((p.seq_q + rows - 1) / rows);
+    schedule.heads = static_cast<uint32_t>(p.batch * p.heads_q);
+    schedule.section = 1;
+    if (!p.mask.has_band()) return schedule;  // all rows are equally long
+    const int64_t bytes = std::max(p.seq_kv * (p.head_dim + p.value_dim) * 2 / p.group(), int64_t{1});
+    schedule.section = static_cast<uint32_t>(
+        std::clamp(kCacheBytes / bytes, int64_t{1}, static_cast<int64_t>(schedule.heads)));
+    return schedule;
+  }
+
+ private:
+  static constexpr int64_t kCacheBytes = 32 << 20;  ///< of 50 MB
+};
+
+/// The tiles that a block of queries visits, and which of them need mask arithmetic. With a band alone two
+/// comparisons tell; only a block mask is looked up tile by tile.
+template <int kRows, int kKeys, bool kMasked>
+struct HopperWalk {
+  using Tiles = FlashTiles<kRows, kKeys, kMasked>;
+  using Place = typename Tiles::Place;
+
+  Place place;
+  int full_from, full_to;  ///< no band cuts a tile that lies in [full_from, full_to)
+
+  ATTN_HOST_DEVICE static HopperWalk of(const FlashShape& shape, uint32_t number) {
+    HopperWalk walk;
+    walk.place = Tiles::place_of(shape, number);
+    walk.full_from = 0;
+    int64_t to = walk.place.keys;
+    if constexpr (kMasked) {
+      const int64_t from = Tiles::end_of(shape, walk.place) - 1 + shape.rule.band_low;
+      walk.full_from = static_cast<int>(from < 0 ? 0 : from < INT32_MAX ? from : INT32_MAX);
+      const int64_t band_end = int64_t{walk.place.i0} + shape.rule.band_high + 1;
+      if (band_end < to) to = band_end;
+    }
+    walk.full_to = static_cast<int>(to < 0 ? 0 : to);
+    return walk;
+  }
+  /// The first tile from `tile` on that some query sees, or place.last.
+  ATTN_HOST_DEVICE int next(const FlashShape& shape, int tile) const {
+    if constexpr (kMasked) {
+      if (shape.rule.blocks) return Tiles::next(shape, place, tile);
+    }
+    return tile;
+  }
+  ATTN_HOST_DEVICE int first(const FlashShape& shape) const { return next(shape, place.first); }
+  /// Whether some pair of the tile is not allowed.
+  ATTN_HOST_DEVICE bool is_partial(const FlashShape& shape, int tile) const {
+    const int j0 = tile * kKeys;
+    if (j0 < full_from || j0 + kKeys > full_to) return true;
+    if constexpr (kMasked) {
+      if (shape.rule.blocks) return Tiles::is_partial(shape, place, j0);
+    }
+    return false;
+  }
+};
+
+}  // namespace attn

@@ -1,0 +1,32 @@
+#pragma once
+// The Hopper rungs as variants. The lower ones, kept for comparison, are built for bf16 without bias and
+// softcap.
+
+#include "variants/flash/flash_hopper_forward.cuh"
+
+namespace attn {
+
+template <HopperRung kRung>
+class FlashHopperRung final : public Variant {
+ public:
+  using Variant::Variant;
+
+  Support supports(const Problem& p) const override {
+    if (p.dtype != Dtype::bf16) return {"bf16 only"};
+    if (hopper_kind(p) > HopperKind::masked) return {"no bias, no softcap, no negative scale"};
+    return hopper_supports(p);
+  }
+  void plan(const Context&, const Problem& p, Workspace& counting) const override {
+    HopperScratch::take(p, counting);
+  }
+  Cost cost(const Problem& p) const override { return hopper_cost(p); }
+  void prepare(const Context& context, const Problem& p, Workspace& workspace) const override {
+    HopperScratch::take(p, workspace).prepare(CudaQueue(context.stream), p);
+  }
+  void forward(const Context& context, const Problem& p, const Forward& args,
+               Workspace& workspace) const override {
+    hopper_forward<Bf16, kRung, false>(context, p, args, HopperScratch::take(p, workspace));
+  }
+};
+
+}  // namespace attn
