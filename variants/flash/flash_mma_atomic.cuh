@@ -11,6 +11,13 @@ inline int64_t flash_mma_atomic_blocks(const Problem& p) {
                    FinishQuerySums<Bf16, 64>::blocks(p)});
 }
 
+/// Of a block.
+inline size_t flash_mma_atomic_shared_bytes(const Problem& p) {
+  using Wide = FlashMmaGradient<Bf16, 128, true, false, GradientOf::all>;
+  using Narrow = FlashMmaGradient<Bf16, 64, true, false, GradientOf::all>;
+  return flash_mma_width(p) == 64 ? Narrow::shared_bytes() : Wide::shared_bytes();
+}
+
 struct FlashMmaAtomicScratch : FlashMmaBackwardScratch {
   float* query_sums;
 
