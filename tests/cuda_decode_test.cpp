@@ -1,5 +1,5 @@
 // flash/cuda/decode's own source on the host (tests/host_block.h, host_warp.h): packed heads, the ring of
-// stages, splits and their merge, against the float64 oracle and its bounds. It has not run on a GPU.
+// stages, splits and their merge, against the float64 oracle and its bounds.
 
 #include <random>
 #include <set>

@@ -1,5 +1,5 @@
 // flash/cuda/mma's backward on the host (tests/host_block.h, host_warp.h), behind its own forward: against
-// the float64 oracle's gradients and their bounds, bitwise alike in every schedule. It has not run on a GPU.
+// the float64 oracle's gradients and their bounds, bitwise alike in every schedule.
 
 #include <set>
 

@@ -1,6 +1,6 @@
 // The own source of flash/cuda/mma (bf16, f16) and flash/cuda/tf32x3 (f32) on the host (tests/host_block.h,
 // host_warp.h): tiles, fragments, online softmax, barriers, copies, against the float64 oracle and its
-// bounds. It has not run on a GPU.
+// bounds.
 
 #include <set>
 

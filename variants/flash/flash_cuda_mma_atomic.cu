@@ -29,8 +29,7 @@ class FlashCudaMmaAtomic final : public Variant {
     if (p.pass != Pass::bwd) return {"backward only"};
     if (p.dtype == Dtype::f32) return {"bf16 and f16 only"};
     if (p.head_dim > 128 || p.value_dim > 128) return {"d and dv at most 128"};
-    if (p.position.shaw() || p.position.t5()) return {"no gradients of tables"};
-    if (p.position.rope()) return {"no gradients through RoPE"};
+    if (p.position.kind != PositionKind::none || p.softcap != 0) return {"no positions, no softcap"};  // the kernel spills
     if (flash_mma_atomic_blocks(p) > INT32_MAX) return {"more than 2^31 - 1 thread blocks"};
     const GpuShape gpu = CudaQueue::gpu();
     if (static_cast<int64_t>(flash_mma_atomic_shared_bytes(p)) + 1024 > gpu.shared_bytes) {

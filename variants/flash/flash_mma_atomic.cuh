@@ -33,7 +33,8 @@ struct FlashMmaAtomicScratch : FlashMmaBackwardScratch {
 
 template <class T, int kWidth, class Queue>
 void launch_flash_mma_atomic(const Queue& queue, const Problem& p, const FlashMmaGradientArgs<T>& args) {
-  launch_flash_mma_gradient<T, kWidth, GradientOf::all>(queue, p, args);
+  queue.blocks(flash_mma_gradient_blocks(p, GradientOf::all),
+               FlashMmaGradient<T, kWidth, true, false, GradientOf::all>{args});
   using Finish = FinishQuerySums<T, kWidth>;
   queue.blocks(Finish::blocks(p),
                Finish{args.query_sums, args.d_q, args.queries, p.heads_q, p.seq_q, args.scale});

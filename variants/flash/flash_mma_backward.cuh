@@ -61,8 +61,8 @@ void launch_flash_mma_gradient(const Queue& queue, const Problem& p, const Flash
     return queue.blocks(count, FlashMmaGradient<T, kWidth, true, true, kOf>{args});
   }
   // Where registers are shortest, the kernel without masks spills one or two and the other one does not.
-  constexpr bool kAlwaysMasked = kOf == GradientOf::all || (kWidth == 128 && kOf == GradientOf::queries) ||
-                                 (kWidth == 64 && kOf == GradientOf::keys_and_values);
+  constexpr bool kAlwaysMasked =
+      (kWidth == 128 && kOf == GradientOf::queries) || (kWidth == 64 && kOf == GradientOf::keys_and_values);
   if (kAlwaysMasked || !p.mask.none()) {
     return queue.blocks(count, FlashMmaGradient<T, kWidth, true, false, kOf>{args});
   }
@@ -78,13 +78,6 @@ void launch_flash_mma_gradients(const Queue& queue, const Problem& p, const Flas
     launch_flash_mma_gradient<T, kWidth, GradientOf::keys_and_values>(queue, p, args);
   }
   launch_flash_mma_gradient<T, kWidth, GradientOf::queries>(queue, p, args);
-}
-
-template <class T, class Queue>
-void fill_query_rows(const Queue& queue, const Problem& p, const Backward& backward, const QueryRows& rows) {
-  queue.blocks(FillQueryRows<T>::blocks(p),
-               FillQueryRows<T>{gpu_tensor<const T>(backward.o), gpu_tensor<const T>(backward.d_o),
-                                backward.lse, rows, p.heads_q, p.seq_q, p.value_dim});
 }
 
 template <class T, class Queue>

@@ -73,11 +73,13 @@ FlashMmaArgs<T, S> flash_mma_args(const Queue& queue, const Problem& p, const Fo
 template <class T, class S, FlashKind kKind, class Queue>
 void launch_flash_mma(const Queue& queue, const Problem& p, const FlashMmaArgs<T, S>& args) {
   const int64_t count = flash_mma_blocks(p);
+  // Where registers are shortest, the kernel without masks spills one or two and the other one does not.
+  constexpr FlashKind kKind128 = kKind == FlashKind::plain && sizeof(S) == 2 ? FlashKind::masked : kKind;
   switch (flash_mma_width(p)) {
     case 64:
       return queue.blocks(count, FlashMma<T, S, 64, kKind>{args});
     case 128:
-      return queue.blocks(count, FlashMma<T, S, 128, kKind>{args});
+      return queue.blocks(count, FlashMma<T, S, 128, kKind128>{args});
     default:
       return queue.blocks(count, FlashMma<T, S, 256, kKind>{args});
   }
