@@ -21,12 +21,7 @@ struct TileRows {
   int64_t stride;
   int64_t count;  ///< what lies beyond is not touched
   int width;
-  bool aligned;          ///< GpuTensor::aligned
-  uint32_t skipped = 0;  ///< rows from `first` to the first one meant: one multiplication finds a row
-
-  ATTN_DEVICE T* row(int r) const {
-    return first + static_cast<int64_t>(skipped + static_cast<uint32_t>(r)) * stride;
-  }
+  bool aligned;  ///< GpuTensor::aligned
 };
 
 template <class T, int kWidth>
@@ -51,14 +46,13 @@ struct Tile16 {
   /// Chunk number k of one of `movers` threads.
   template <int kMovers>
   ATTN_HOST_DEVICE static constexpr Chunk moved(int mover, int k) {
-    const auto m = static_cast<unsigned>(mover);  // divides faster
     if constexpr (kMovers < kChunks) {
       static_assert(kChunks % kMovers == 0, "a row takes whole turns");
       constexpr int kTurns = kChunks / kMovers;
-      return {k / kTurns, static_cast<int>(m) + k % kTurns * kMovers};
+      return {k / kTurns, mover + k % kTurns * kMovers};
     } else {
       static_assert(kMovers % kChunks == 0, "a thread keeps to one column of chunks");
-      return {static_cast<int>(m / kChunks) + k * (kMovers / kChunks), static_cast<int>(m % kChunks)};
+      return {mover / kChunks + k * (kMovers / kChunks), mover % kChunks};
     }
   }
 
@@ -72,13 +66,11 @@ struct Tile16 {
     }
     thread = recomputed(thread);
     const int rows = from.count < kRows ? static_cast<int>(from.count) : kRows;
-    const Chunk start = moved<kThreads>(thread, 0);
-    const T* first = from.row(start.row) + kElements * start.chunk;
     ATTN_UNROLL
     for (int k = 0; k < kRows * kChunks / kThreads; ++k) {
-      const Chunk further = moved<kThreads>(0, k), at{start.row + further.row, start.chunk + further.chunk};
+      const Chunk at = moved<kThreads>(thread, k);
       const bool there = at.row < rows && kElements * at.chunk < from.width;
-      const T* source = first + further.row * from.stride + kElements * further.chunk;
+      const T* source = from.first + at.row * from.stride + kElements * at.chunk;
       block.copy_or_zero(reinterpret_cast<Float4*>(tile + offset(at.row, at.chunk)), source, there);
     }
   }
@@ -89,7 +81,7 @@ struct Tile16 {
     ATTN_ROLL
     for (int k = 0; k < kRows * kChunks / kThreads; ++k) {
       const Chunk at = moved<kThreads>(thread, k);
-      const From* source = from.row(at.row) + kElements * at.chunk;
+      const From* source = from.first + at.row * from.stride + kElements * at.chunk;
       T* target = tile + offset(at.row, at.chunk);
       ATTN_ROLL
       for (int e = 0; e < kElements; ++e) {
@@ -151,7 +143,7 @@ struct Tile16 {
       const Chunk at = moved<kWarpLanes>(lane, k);
       if (at.row >= to.count || kElements * at.chunk >= to.width) continue;
       const T* source = tile + offset(at.row, at.chunk);
-      T* target = to.row(at.row) + kElements * at.chunk;
+      T* target = to.first + at.row * to.stride + kElements * at.chunk;
       if (to.aligned) {
         *reinterpret_cast<Words*>(target) = *reinterpret_cast<const Words*>(source);
       } else {

@@ -1,6 +1,6 @@
 #pragma once
 // What the fused backward needs of each query beside Q and dO: LSE as an exponent of 2, and D = dO.O. One
-// pass over O and dO before the kernels, eight lanes a row.
+// pass over O and dO before the kernels, a warp a row.
 //
 // Queries without visible keys, and those that fill the last tile up, get LSE = +inf and D = 0: their weights
 // 2^(score - LSE) are 0 and no NaN in their dO gets through.
@@ -35,10 +35,9 @@ template <class T>
 struct FillQueryRows {
   static constexpr int kThreads = 128;
   static constexpr int kMinBlocks = 8;
-  static constexpr int kLanes = 8;
-  static constexpr int kRows = 32;
+  static constexpr int kLanes = 32;
+  static constexpr int kRows = 16;
   static constexpr int kRowsPerThread = kRows / (kThreads / kLanes);
-  static constexpr int kElements = 16 / sizeof(T);
   static constexpr float kLog2e = 1.44269504088896340736f;
   static_assert(QueryRows::kMultiple % kRows == 0, "a block works on one head");
   static constexpr size_t shared_bytes() { return 0; }
@@ -46,21 +45,12 @@ struct FillQueryRows {
   struct Thread {
     float mean[kRowsPerThread];
   };
-  struct alignas(16) Elements {
-    T of[kElements];
-  };
 
   GpuTensor<const T> o, d_o;
   const float* lse;  // [batch, heads_q, seq_q]
   QueryRows rows;
   int64_t heads_q, seq_q, value_dim;
-  bool aligned;  ///< rows of O and dO may be read 16 bytes at a time
 
-  static FillQueryRows of(const Problem& p, const Backward& args, const QueryRows& rows) {
-    const auto o = gpu_tensor<const T>(args.o), d_o = gpu_tensor<const T>(args.d_o);
-    const bool aligned = o.aligned(p.value_dim) && d_o.aligned(p.value_dim);
-    return {o, d_o, args.lse, rows, p.heads_q, p.seq_q, p.value_dim, aligned};
-  }
   static int64_t blocks(const Problem& p) { return p.batch * p.heads_q * (QueryRows::length_of(p) / kRows); }
 
   template <class Block>
@@ -74,19 +64,8 @@ struct FillQueryRows {
         state.mean[r] = 0;
         if (i >= seq_q) continue;
         const T *value = o.row(b, i, h), *gradient = d_o.row(b, i, h);
-        if (!aligned) {
-          for (int64_t c = thread % kLanes; c < value_dim; c += kLanes) {
-            state.mean[r] = fmaf(to_float(value[c]), to_float(gradient[c]), state.mean[r]);
-          }
-          continue;
-        }
-        for (int64_t c = thread % kLanes * kElements; c < value_dim; c += kLanes * kElements) {
-          const Elements x = *reinterpret_cast<const Elements*>(value + c);
-          const Elements y = *reinterpret_cast<const Elements*>(gradient + c);
-          ATTN_UNROLL
-          for (int e = 0; e < kElements; ++e) {
-            state.mean[r] = fmaf(to_float(x.of[e]), to_float(y.of[e]), state.mean[r]);
-          }
+        for (int64_t c = thread % kLanes; c < value_dim; c += kLanes) {
+          state.mean[r] = fmaf(to_float(value[c]), to_float(gradient[c]), state.mean[r]);
         }
       }
     });
@@ -104,10 +83,5 @@ struct FillQueryRows {
     });
   }
 };
-
-template <class T, class Queue>
-void fill_query_rows(const Queue& queue, const Problem& p, const Backward& args, const QueryRows& rows) {
-  queue.blocks(FillQueryRows<T>::blocks(p), FillQueryRows<T>::of(p, args, rows));
-}
 
 }  // namespace attn

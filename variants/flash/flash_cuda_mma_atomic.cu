@@ -12,6 +12,7 @@
 
 #include "harness/variant.h"
 #include "variants/flash/flash_mma_atomic.cuh"
+#include "variants/flash/flash_mma_common.h"
 
 namespace attn {
 namespace {
@@ -25,29 +26,39 @@ class FlashCudaMmaAtomic final : public Variant {
                  .tags = {"flash", "tiled", "tensor cores", "not repeatable"},
                  .citation = "Dao 2023"}) {}
 
+  /// The forward is flash/cuda/mma's, for the problems whose backward runs here.
   Support supports(const Problem& p) const override {
-    if (p.pass != Pass::bwd) return {"backward only"};
     if (p.dtype == Dtype::f32) return {"bf16 and f16 only"};
     if (p.head_dim > 128 || p.value_dim > 128) return {"d and dv at most 128"};
-    if (p.position.kind != PositionKind::none || p.softcap != 0) return {"no positions, no softcap"};  // the kernel spills
-    if (flash_mma_atomic_blocks(p) > INT32_MAX) return {"more than 2^31 - 1 thread blocks"};
-    const GpuShape gpu = CudaQueue::gpu();
-    if (static_cast<int64_t>(flash_mma_atomic_shared_bytes(p)) + 1024 > gpu.shared_bytes) {
+    if (p.position.kind != PositionKind::none || p.softcap != 0) return {"no positions, no softcap"};
+    const bool forward = p.pass == Pass::fwd;
+    if ((forward ? flash_mma_blocks(p) : flash_mma_atomic_blocks(p)) > INT32_MAX)
+      return {"more than 2^31 - 1 thread blocks"};
+    const auto bytes = static_cast<int64_t>(flash_mma_atomic_shared_bytes(p)) + 1024;
+    if (!forward && bytes > CudaQueue::gpu().shared_bytes) {
       return {"more shared memory than this GPU has"};
     }
     return {};
   }
 
   void plan(const Context&, const Problem& p, Workspace& counting) const override {
-    FlashMmaAtomicScratch::take(p, counting);
+    if (p.pass == Pass::fwd) {
+      FlashMmaScratch::take(p, counting);
+    } else {
+      FlashMmaAtomicScratch::take(p, counting);
+    }
   }
-  Cost cost(const Problem& p) const override { return flash_mma_atomic_cost(p); }
-
+  Cost cost(const Problem& p) const override {
+    return p.pass == Pass::fwd ? flash_mma_cost(p) : flash_mma_atomic_cost(p);
+  }
   void prepare(const Context& context, const Problem& p, Workspace& workspace) const override {
-    FlashMmaAtomicScratch::take(p, workspace).prepare(CudaQueue(context.stream), p);
+    const CudaQueue queue(context.stream);
+    if (p.pass == Pass::fwd) return FlashMmaScratch::take(p, workspace).prepare(queue, p);
+    FlashMmaAtomicScratch::take(p, workspace).prepare(queue, p);
   }
-  void forward(const Context&, const Problem&, const Forward&, Workspace&) const override {
-    throw std::logic_error(info().name + " has no forward");
+  void forward(const Context& context, const Problem& p, const Forward& args,
+               Workspace& workspace) const override {
+    enqueue_flash_mma_common(context.stream, p, args, FlashMmaScratch::take(p, workspace));
   }
   void backward(const Context& context, const Problem& p, const Backward& args,
                 Workspace& workspace) const override {

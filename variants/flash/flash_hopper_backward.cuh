@@ -75,7 +75,9 @@ template <class T, class Queue, class MakeMap, class Launch>
 void flash_hopper_backward(const Queue& queue, const Problem& p, const Backward& backward,
                            const FlashHopperBackwardScratch& scratch, MakeMap make_map, Launch launch) {
   queue.for_each(scratch.sums.tiles + 1, ClearCounters{scratch.sums.counters});
-  fill_query_rows<T>(queue, p, backward, scratch.queries);
+  queue.blocks(FillQueryRows<T>::blocks(p),
+               FillQueryRows<T>{gpu_tensor<const T>(backward.o), gpu_tensor<const T>(backward.d_o),
+                                backward.lse, scratch.queries, p.heads_q, p.seq_q, p.value_dim});
   if (p.seq_kv > 0) {
     const HopperGradientArgs args = hopper_gradient_args(p, backward, scratch, make_map);
     if (hopper_gradient_width(p) == 64) {

@@ -83,8 +83,8 @@ struct FlashMma {
   static constexpr float kLn2 = 0.69314718055994530942f;
   static_assert(kKeys / 4 <= 32, "the visible keys of a row and thread are the bits of one number");
   static constexpr size_t kTileBytes = (kRows + kKeys) * kWidth * sizeof(S) + kKeys * kWidth * sizeof(T);
-  static constexpr size_t kWaitingBytes = 64;
-  static constexpr size_t shared_bytes() { return kTileBytes + kWaitingBytes; }
+  static constexpr size_t kPlaceBytes = 64;
+  static constexpr size_t shared_bytes() { return kTileBytes + kPlaceBytes; }
 
   struct Thread {
     Accumulators<kRowTiles, kKeyTiles> s;
@@ -101,22 +101,14 @@ struct FlashMma {
   using Tiles = FlashTiles<kRows, kKeys, kMasked>;
   using Place = typename Tiles::Place;
   using Tile = Tile16<T, kWidth>;
-  /// What waits in shared memory and leaves its registers to the sums.
-  struct Waiting {
-    Place place;
-    const S* k;  ///< row 0 of the head
-    const T* v;
-  };
-  static_assert(sizeof(Waiting) <= kWaitingBytes);
 
   template <class Block>
   ATTN_DEVICE void run(Block& block, int64_t index, float* shared) const {
-    Waiting& waiting = *reinterpret_cast<Waiting*>(shared + kTileBytes / sizeof(float));
-    const Place& place = waiting.place;
-    block.each([=, this, &waiting](auto&, int thread, Thread&) {
-      if (thread != 0) return;
-      const Place found = Tiles::place_of(args, index);
-      waiting = {found, args.k.row(found.b, 0, found.head_kv), args.v.row(found.b, 0, found.head_kv)};
+    // What waits here for its turn leaves its registers to the sums.
+    Place& place = *reinterpret_cast<Place*>(shared + kTileBytes / sizeof(float));
+    static_assert(sizeof(Place) <= kPlaceBytes);
+    block.each([=, this, &place](auto&, int thread, Thread&) {
+      if (thread == 0) place = Tiles::place_of(args, index);
     });
     block.sync();
     S* queries = reinterpret_cast<S*>(shared);
@@ -126,18 +118,35 @@ struct FlashMma {
     int tile = Tiles::next(args, place, place.first);
     if (tile < place.last) {
       load_queries(block, place, queries);
-      load_keys(block, waiting, tile, keys);
+      load_keys(block, place, int64_t{tile} * kKeys, keys);
     }
     while (tile < place.last) {
-      const bool partial = Tiles::is_partial(args, place, int64_t{tile} * kKeys);
+      const int64_t j0 = int64_t{tile} * kKeys;
+      const bool partial = Tiles::is_partial(args, place, j0);
       wait(block);
       block.sync();  // K is here; V of the tile before is no longer read
-      load_values(block, waiting, tile, values);
+      load_values(block, place, j0, values);
       block.each_warp([=](auto& warp) {
         multiply_tiles<S, kWidth>(warp, queries + warp.index() * kWarpRows * kWidth, keys, &Thread::s);
       });
-      tile = partial ? finish_tile<true>(block, waiting, tile, keys, values)
-                     : finish_tile<false>(block, waiting, tile, keys, values);
+      const bool cleaned = receive_values(block, partial, values);  // K is no longer read
+      tile = Tiles::next(args, place, tile + 1);
+      if (tile < place.last) load_keys(block, place, int64_t{tile} * kKeys, keys);
+      block.each_warp([=, this](auto& warp) {
+        if constexpr (kExtended) finish_scores(warp, place, j0);
+        if (partial) hide(warp, place, j0);
+        if constexpr (kShaw) {
+          if (args.shaw.values) Shaw::keep(*this, warp, place, j0);
+        }
+        weigh(warp);
+        if constexpr (kShaw) {
+          if (args.shaw.values) Shaw::add_ends(*this, warp, place, j0);
+        }
+        add_weighted_tile<T, kWidth>(warp, &Thread::s, values, &Thread::o);
+        if constexpr (kMasked) {
+          if (cleaned) restore(warp, place, j0);
+        }
+      });
     }
     block.each_warp([=, this](auto& warp) { normalise(warp, place); });
     if constexpr (kShaw) {
@@ -156,33 +165,6 @@ struct FlashMma {
 
   /// Natural scores times this are exponents of 2.
   ATTN_DEVICE float factor() const { return kExtended ? 1.0f : args.scale * kLog2e; }
-
-  /// From the scores on, copying the next tile's K. What partial tiles need would cost the others registers.
-  /// Returns the next tile.
-  template <bool kPartial, class Block>
-  ATTN_DEVICE int finish_tile(Block& block, const Waiting& waiting, int tile, S* keys, T* values) const {
-    const int64_t j0 = int64_t{tile} * kKeys;
-    const Place& place = waiting.place;
-    const bool cleaned = receive_values<kPartial>(block, values);  // K is no longer read
-    tile = Tiles::next(args, place, tile + 1);
-    if (tile < place.last) load_keys(block, waiting, tile, keys);
-    block.each_warp([=, this, &place](auto& warp) {
-      if constexpr (kExtended) finish_scores(warp, place, j0);
-      if constexpr (kPartial) hide(warp, place, j0);
-      if constexpr (kShaw) {
-        if (args.shaw.values) Shaw::keep(*this, warp, place, j0);
-      }
-      weigh(warp);
-      if constexpr (kShaw) {
-        if (args.shaw.values) Shaw::add_ends(*this, warp, place, j0);
-      }
-      add_weighted_tile<T, kWidth>(warp, &Thread::s, values, &Thread::o);
-      if constexpr (kMasked && kPartial) {
-        if (cleaned) restore(warp, place, j0);
-      }
-    });
-    return tile;
-  }
 
   template <class Block>
   ATTN_DEVICE static void start(Block& block) {
@@ -221,34 +203,34 @@ struct FlashMma {
     load<kRows>(block, rows, tile);
   }
   template <class Block>
-  ATTN_DEVICE void load_keys(Block& block, const Waiting& waiting, int tile, S* to) const {
-    load<kKeys>(block, rows_of(waiting.k, args.k.seq_stride, tile, args.head_dim, args.k_aligned), to);
+  ATTN_DEVICE void load_keys(Block& block, const Place& place, int64_t j0, S* tile) const {
+    load<kKeys>(block, rows_of(args.k, place, j0, args.head_dim, args.k_aligned), tile);
   }
   template <class Block>
-  ATTN_DEVICE void load_values(Block& block, const Waiting& waiting, int tile, T* to) const {
-    load<kKeys>(block, rows_of(waiting.v, args.v.seq_stride, tile, args.value_dim, args.v_aligned), to);
+  ATTN_DEVICE void load_values(Block& block, const Place& place, int64_t j0, T* tile) const {
+    load<kKeys>(block, rows_of(args.v, place, j0, args.value_dim, args.v_aligned), tile);
   }
   /// Keys that padding hides are read too, and hidden with the rest of their partial tile.
   template <class Element>
-  ATTN_DEVICE TileRows<const Element> rows_of(const Element* head, int64_t stride, int tile, int width,
-                                              bool aligned) const {
-    const uint32_t j0 = static_cast<uint32_t>(tile) * kKeys;
-    return {head, stride, args.seq_kv - j0, width, aligned, j0};
+  ATTN_DEVICE TileRows<const Element> rows_of(const GpuTensor<const Element>& tensor, const Place& place,
+                                              int64_t j0, int width, bool aligned) const {
+    return {tensor.row(place.b, j0, place.head_kv), tensor.seq_stride, args.seq_kv - j0, width, aligned};
   }
 
   /// V is here, for all. Whether a number that is not finite was taken out of it.
-  template <bool kPartial, class Block>
-  ATTN_DEVICE static bool receive_values(Block& block, T* tile) {
+  template <class Block>
+  ATTN_DEVICE static bool receive_values(Block& block, bool partial, T* tile) {
     wait(block);
-    if constexpr (kMasked && kPartial) {
-      block.each([=](auto&, int thread, Thread& state) {
-        state.flag = Tile::template clean<kKeys, kThreads>(thread, tile);
-      });
-      return block.sync_any(&Thread::flag);
-    } else {
-      block.sync();
-      return false;
+    if constexpr (kMasked) {
+      if (partial) {
+        block.each([=](auto&, int thread, Thread& state) {
+          state.flag = Tile::template clean<kKeys, kThreads>(thread, tile);
+        });
+        return block.sync_any(&Thread::flag);
+      }
     }
+    block.sync();
+    return false;
   }
 
   /// Shaw key term, scale, softcap and bias; then scores are exponents of 2.
@@ -281,16 +263,14 @@ struct FlashMma {
     });
   }
 
-  /// Bit 2 n + e: whether a block mask shows the key of element e in key tile n to query i.
-  ATTN_DEVICE uint32_t visible_bits(int lane, int64_t i, int64_t j0) const {
+  /// Bit 2 n + e: whether the key of element e in key tile n may be seen by query i. For block masks.
+  ATTN_DEVICE uint32_t visible_bits(const Place& place, int lane, int64_t i, int64_t j0) const {
     uint32_t bits = 0;
     if (i >= args.seq_q) return bits;
-    const MaskRule& rule = args.rule;
-    const uint8_t* row = rule.blocks + MaskRule::block_of(i, rule.block_q) * rule.block_columns;
     ATTN_ROLL
     for (int k = 0; k < kKeys / 4; ++k) {
       const int64_t j = j0 + k / 2 * 8 + mma_c(lane, k % 2).column;
-      if (j < args.seq_kv && row[MaskRule::block_of(j, rule.block_kv)]) bits |= 1u << k;
+      if (j < args.seq_kv && Tiles::rule_of(args, place).allows(0, i, j)) bits |= 1u << k;
     }
     return bits;
   }
@@ -318,7 +298,7 @@ struct FlashMma {
           const int row = row_of(warp.index(), lane, r);
           begin = low + row;
           end = high + row < length ? high + row : length;
-          if (args.rule.blocks) bits = visible_bits(lane, place.i0 + row, j0);
+          if (args.rule.blocks) bits = visible_bits(place, lane, place.i0 + row, j0);
         }
         ATTN_UNROLL
         for (int n = 0; n < kKeyTiles; ++n) {

@@ -81,6 +81,13 @@ void launch_flash_mma_gradients(const Queue& queue, const Problem& p, const Flas
 }
 
 template <class T, class Queue>
+void fill_query_rows(const Queue& queue, const Problem& p, const Backward& backward, const QueryRows& rows) {
+  queue.blocks(FillQueryRows<T>::blocks(p),
+               FillQueryRows<T>{gpu_tensor<const T>(backward.o), gpu_tensor<const T>(backward.d_o),
+                                backward.lse, rows, p.heads_q, p.seq_q, p.value_dim});
+}
+
+template <class T, class Queue>
 void flash_mma_backward(const Queue& queue, const Problem& p, const Backward& backward,
                         const FlashMmaBackwardScratch& scratch) {
   const FlashMmaGradientArgs<T> args = flash_mma_gradient_args<T>(queue, p, backward, scratch);

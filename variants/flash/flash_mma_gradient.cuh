@@ -72,9 +72,9 @@ struct FlashMmaGradient {
   static constexpr int kScoreStride = kColumns + 8;
   static constexpr int kDiagonals = kRows + kColumns - 1;
   static constexpr int kDiagonalSums = kScores + (kTables ? kRows * kScoreStride * 4 : 0);
-  static constexpr int kWaiting = kDiagonalSums + (kTables ? (kDiagonals + 1) * 4 : 0);
-  static constexpr int kWaitingBytes = 64;
-  static constexpr size_t shared_bytes() { return kWaiting + kWaitingBytes; }
+  static constexpr int kPlace = kDiagonalSums + (kTables ? (kDiagonals + 1) * 4 : 0);
+  static constexpr int kPlaceBytes = 64;
+  static constexpr size_t shared_bytes() { return kPlace + kPlaceBytes; }
   static_assert((kDiagonals + 1) % 4 == 0, "memory is counted in 16 bytes");
   static_assert(kStageBytes % 128 == 0, "tiles are aligned to 128 bytes");
 
@@ -95,25 +95,15 @@ struct FlashMmaGradient {
   using Place = typename Tiles::Place;
   using Step = typename Tiles::Step;
   using Tile = Tile16<T, kWidth>;
-  /// What waits in shared memory and leaves its registers to the sums.
-  struct Waiting {
-    Place place;
-    const T *first, *second;  ///< row 0 of both operands of the other side, of column_head
-    int64_t queries;          ///< likewise in QueryRows, unless of queries
-  };
-  static_assert(sizeof(Waiting) <= kWaitingBytes);
 
   template <class Block>
   ATTN_DEVICE void run(Block& block, int64_t index, float* memory) const {
     char* shared = reinterpret_cast<char*>(memory);
-    Waiting& waiting = *reinterpret_cast<Waiting*>(shared + kWaiting);
-    const Place& place = waiting.place;
-    block.each([=, this, &waiting](auto&, int thread, Thread&) {
-      if (thread != 0) return;
-      const Place found = Tiles::place_of(args, index);
-      waiting = {found, columns().tensor.row(found.b, 0, found.column_head),
-                 second_columns().tensor.row(found.b, 0, found.column_head),
-                 args.queries.at(found.b, args.heads_q, found.column_head, 0)};
+    // What waits here for its turn leaves its registers to the sums.
+    Place& place = *reinterpret_cast<Place*>(shared + kPlace);
+    static_assert(sizeof(Place) <= kPlaceBytes);
+    block.each([=, this, &place](auto&, int thread, Thread&) {
+      if (thread == 0) place = Tiles::place_of(args, index);
     });
     block.sync();
     start(block, index);
@@ -121,7 +111,7 @@ struct FlashMmaGradient {
     int offset = kStages;  // of the stage that holds the tile
     if (!Tiles::done(args, step)) {
       load_rows(block, place, shared);
-      load_tile(block, waiting, step, shared + offset);
+      load_tile(block, place, step, shared + offset);
     }
     while (!Tiles::done(args, step)) {
       char* stage = shared + offset;
@@ -129,7 +119,7 @@ struct FlashMmaGradient {
       const bool bad = receive(block, partial, stage);
       const Step next = Tiles::next(args, place, step);
       offset = 2 * kStages + kStageBytes - offset;
-      if (!Tiles::done(args, next)) load_tile(block, waiting, next, shared + offset);
+      if (!Tiles::done(args, next)) load_tile(block, place, next, shared + offset);
       block.each_warp([=, this](auto& warp) { multiply(warp, shared, stage); });
       if (bad) clean(block, stage);
       block.each_warp([=, this](auto& warp) {
@@ -148,14 +138,11 @@ struct FlashMmaGradient {
       block.each_warp([=, this](auto& warp) { accumulate(warp, stage); });
       if constexpr (kAll) {
         block.sync();  // dS of all warps
-        block.each_warp([=, this, &waiting](auto& warp) {
-          const int64_t first =
-              waiting.queries + step.head * args.queries.length + int64_t{step.tile} * kColumns;
-          float* sums = args.query_sums + first * kWidth;
+        block.each_warp([=, this](auto& warp) {
           if (partial) {
-            QuerySums::template add<true, FlashMmaGradient>(warp, shared, sums);
+            QuerySums::template add<true>(*this, warp, place, step, shared);
           } else {
-            QuerySums::template add<false, FlashMmaGradient>(warp, shared, sums);
+            QuerySums::template add<false>(*this, warp, place, step, shared);
           }
         });
       }
@@ -209,13 +196,13 @@ struct FlashMmaGradient {
                   shared + kSecondRows);
     }
     if constexpr (kOfQueries) {
-      load_queries<kRows>(block, args.queries.at(place.b, args.heads_q, place.row_head, place.r0),
-                          shared + kRowQueries);
+      load_queries<kRows>(block, place, place.row_head, place.r0, shared + kRowQueries);
     }
   }
-  /// LSE and D of kCount queries, from a place in QueryRows.
+  /// LSE and D of kCount queries.
   template <int kCount, class Block>
-  ATTN_DEVICE void load_queries(Block& block, int64_t first, char* to) const {
+  ATTN_DEVICE void load_queries(Block& block, const Place& place, int h, int64_t i0, char* to) const {
+    const int64_t first = args.queries.at(place.b, args.heads_q, h, i0);
     block.each([=, this](auto& self, int thread, Thread&) {
       constexpr int kMoved = kCount / 4;  // 16 bytes each
       static_assert(2 * kMoved <= kThreads);
@@ -226,22 +213,15 @@ struct FlashMmaGradient {
     });
     block.converge();
   }
-  ATTN_DEVICE const Operand16<const T>& columns() const { return kOfQueries ? args.k : args.q; }
-  ATTN_DEVICE const Operand16<const T>& second_columns() const { return kOfQueries ? args.v : args.d_o; }
   template <class Block>
-  ATTN_DEVICE void load_tile(Block& block, const Waiting& waiting, Step step, char* stage) const {
-    const uint32_t c0 = static_cast<uint32_t>(step.tile) * kColumns;
-    const int64_t count = (kOfQueries ? int64_t{waiting.place.keys} : args.seq_q) - c0;
-    const auto rows_of = [=](const Operand16<const T>& operand, const T* head) {
-      const T* first = head + step.head * operand.tensor.head_stride;
-      return TileRows<const T>{first, operand.tensor.seq_stride, count, operand.width, operand.aligned, c0};
-    };
-    load<kColumns>(block, rows_of(columns(), waiting.first), stage);
-    load<kColumns>(block, rows_of(second_columns(), waiting.second), stage + kSecondTile);
-    if constexpr (!kOfQueries) {
-      load_queries<kColumns>(block, waiting.queries + step.head * args.queries.length + c0,
-                             stage + kTileQueries);
-    }
+  ATTN_DEVICE void load_tile(Block& block, const Place& place, Step step, char* stage) const {
+    const int64_t c0 = int64_t{step.tile} * kColumns;
+    const int64_t count = (kOfQueries ? int64_t{place.keys} : args.seq_q) - c0;
+    const int head = place.column_head + step.head;
+    load<kColumns>(block, (kOfQueries ? args.k : args.q).rows(place.b, c0, head, count), stage);
+    load<kColumns>(block, (kOfQueries ? args.v : args.d_o).rows(place.b, c0, head, count),
+                   stage + kSecondTile);
+    if constexpr (!kOfQueries) load_queries<kColumns>(block, place, head, c0, stage + kTileQueries);
   }
 
   /// The tile is here, for all, and the other stage is no longer read. Whether a number that is not finite
@@ -340,20 +320,15 @@ struct FlashMmaGradient {
     float* scores;      ///< where dS goes for the gradient of a table; null: nowhere
     int last;           ///< column: what lies beyond has no bias
   };
-  ATTN_DEVICE static Float2 pair_of(const float* queries, int lane, int row, int n) {
-    if constexpr (kOfQueries) return {queries[row], queries[row]};
-    return *reinterpret_cast<const Float2*>(queries + 8 * n + mma_c(lane, 0).column);
-  }
   /// P and dS of the columns 8 n + mma_c(lane, e).column, e < 2. `bias`: bias_row().
   template <bool kPartial>
   ATTN_DEVICE void weigh_pair(const Weighing& tile, const Visible& visible, const float* bias, int lane,
                               int row, int n, float* pair, float* d_pair) const {
     float slope[2] = {1, 1};
-    const Float2 lse_pair = pair_of(tile.lse, lane, row, n), mean_pair = pair_of(tile.mean, lane, row, n);
     ATTN_UNROLL
     for (int e = 0; e < 2; ++e) {
-      const int column = 8 * n + mma_c(lane, e).column;
-      const float mean = e == 0 ? mean_pair.x : mean_pair.y, lse = e == 0 ? lse_pair.x : lse_pair.y;
+      const int column = 8 * n + mma_c(lane, e).column, query = kOfQueries ? row : column;
+      const float mean = tile.mean[query];
       float score = pair[e];
       if constexpr (kExtended) {
         score *= args.scale;
@@ -366,7 +341,7 @@ struct FlashMmaGradient {
         if (bias) score += bias[kOfQueries ? -at : at];
       }
       const float factor = kExtended ? kLog2e : args.scale * kLog2e;
-      float weight = exp2_approximate(fmaf(score, factor, -lse));
+      float weight = exp2_approximate(fmaf(score, factor, -tile.lse[query]));
       float d_score = kByScores ? weight * (d_pair[e] - mean) : 0.0f;
       if constexpr (kPartial) {
         // What is not finite in dO was taken out of the tile; it is in D and gets to dV from here.

@@ -58,10 +58,11 @@ struct FlashMmaQuerySums {
     });
   }
 
-  /// Adds dS K to the sums of a tile. In partial tiles K may hold NaN or infinity in keys that some queries
-  /// do not see; what they do see reaches them through dS.
-  template <bool kPartial, class Body, class Warp>
-  ATTN_DEVICE static void add(Warp& warp, const char* shared, float* sums) {
+  /// Adds dS K to the sums. In partial tiles K may hold NaN or infinity in keys that some queries do not see;
+  /// what they do see reaches them through dS.
+  template <bool kPartial, class Body, class Warp, class Place, class Step>
+  ATTN_DEVICE static void add(const Body& body, Warp& warp, const Place& place, Step step,
+                              const char* shared) {
     using T = typename Body::Element;
     using Thread = typename Body::Thread;
     using Tile = Tile16<T, kWidth>;
@@ -103,6 +104,10 @@ struct FlashMmaQuerySums {
         }
       }
     }
+    const int head = place.column_head + step.head;
+    float* sums =
+        body.args.query_sums +
+        body.args.queries.at(place.b, body.args.heads_q, head, int64_t{step.tile} * kColumns) * kWidth;
     warp.each([=, &warp](int lane, Thread& state) {
       ATTN_UNROLL
       for (int m = 0; m < kRowTiles; ++m) {

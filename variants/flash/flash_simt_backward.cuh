@@ -77,7 +77,9 @@ template <class Queue>
 void flash_simt_backward(const Queue& queue, const Problem& p, const Backward& backward,
                          const FlashSimtBackwardScratch& scratch) {
   const FlashSimtGradientArgs args = flash_simt_gradient_args(queue, p, backward, scratch);
-  fill_query_rows<float>(queue, p, backward, scratch.queries);
+  queue.blocks(FillQueryRows<float>::blocks(p),
+               FillQueryRows<float>{gpu_tensor<const float>(backward.o), args.d_o.tensor, backward.lse,
+                                    scratch.queries, p.heads_q, p.seq_q, p.value_dim});
   switch (flash_simt_width(p)) {
     case 64:
       launch_flash_simt_gradients<64>(queue, p, args);
