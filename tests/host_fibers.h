@@ -53,14 +53,11 @@ class HostFibers {
     while (step()) {
     }
     std::string waits;
-    for (size_t k = 0; k < fibers_.size(); k += kLanes) {
-      for (size_t lane = 0; lane < kLanes; ++lane) {
-        const Fiber& fiber = *fibers_[k + lane];
-        if (fiber.done) continue;
-        waits +=
-            "\n  warp " + std::to_string(k / kLanes) + " lane " + std::to_string(lane) + ": " + fiber.what;
-        break;
-      }
+    int told = -1;  // a warp's first lane that waits speaks for all
+    for (const auto& fiber : fibers_) {
+      if (fiber->done || fiber->warp == told) continue;
+      told = fiber->warp;
+      waits += "\n  warp " + std::to_string(told) + ": " + fiber->what;
     }
     if (!waits.empty()) throw std::logic_error("deadlock" + waits);
   }
@@ -93,7 +90,8 @@ class HostFibers {
   uint64_t random() { return random_(); }
 
  private:
-  static constexpr size_t kLanes = 32, kStackBytes = 128 << 10;
+  static constexpr int kLanes = 32;
+  static constexpr size_t kStackBytes = 128 << 10;
   struct Fiber {
     ucontext_t context;
     std::unique_ptr<char[]> stack;
