@@ -37,7 +37,8 @@ class FlashCudaHopper final : public Variant {
     HopperScratch::take(p, counting);
   }
   Cost cost(const Problem& p) const override {
-    return p.pass == Pass::bwd ? FlashCudaHopperBackward::cost(p) : hopper_cost(p);
+    return p.pass == Pass::bwd ? FlashCudaHopperBackward::cost(p)
+                               : hopper_cost(p, hopper_tiling_in_use<true>(p));
   }
   void prepare(const Context& context, const Problem& p, Workspace& workspace) const override {
     if (p.pass == Pass::bwd) return FlashCudaHopperBackward::prepare(context, p, workspace);

@@ -25,7 +25,7 @@ inline Support hopper_supports(const Problem& p) {
   if (p.position.rope()) return {"no RoPE: Q and K rotated to 16 bits would miss the error bound"};
   if (p.position.shaw()) return {"no Shaw terms"};
   if (p.seq_q > kLongest || p.seq_kv > kLongest) return {"at most 2^30 queries and keys"};
-  if (flash_blocks(p, hopper_tiling_of(p).rows()) > INT32_MAX) return {"more than 2^31 - 1 rows of tiles"};
+  if (flash_blocks(p, 64) > INT32_MAX) return {"more than 2^31 - 1 rows of tiles"};
   return {hopper_missing()};
 }
 
@@ -39,40 +39,59 @@ void enqueue_hopper(const CudaQueue& queue, const Body& body) {
   hopper_kernel<Body><<<static_cast<unsigned>(blocks), Body::kThreads, bytes, queue.stream()>>>(body);
   ATTN_CUDA_CHECK(cudaGetLastError());
 }
-template <class T, HopperKind kKind, HopperRung kRung>
-void launch_hopper(const CudaQueue& queue, const Problem& p, const FlashHopperArgs<T>& args) {
+/// kTop: with both sizes of tiles where there are two.
+template <class T, int kWidth, HopperKind kKind, HopperRung kRung, bool kTop>
+void launch_hopper_tiles(const CudaQueue& queue, const FlashHopperArgs<T>& args, HopperTiling tiling) {
+  constexpr HopperTiling kLarge = hopper_tiling(kWidth, kKind), kSmall = hopper_smaller(kLarge);
+  if constexpr (kTop && hopper_has_smaller(kWidth, kKind)) {
+    if (tiling.consumers == kSmall.consumers)
+      return enqueue_hopper<kRung>(queue, FlashHopper<T, kWidth, kKind, kRung, kSmall>{args});
+  }
+  enqueue_hopper<kRung>(queue, FlashHopper<T, kWidth, kKind, kRung, kLarge>{args});
+}
+template <class T, HopperKind kKind, HopperRung kRung, bool kTop>
+void launch_hopper(const CudaQueue& queue, const Problem& p, const FlashHopperArgs<T>& args,
+                   HopperTiling tiling) {
   switch (flash_mma_width(p)) {
     case 64:
-      return enqueue_hopper<kRung>(queue, FlashHopper<T, 64, kKind, kRung>{args});
+      return launch_hopper_tiles<T, 64, kKind, kRung, kTop>(queue, args, tiling);
     case 128:
-      return enqueue_hopper<kRung>(queue, FlashHopper<T, 128, kKind, kRung>{args});
+      return launch_hopper_tiles<T, 128, kKind, kRung, kTop>(queue, args, tiling);
     default:
-      return enqueue_hopper<kRung>(queue, FlashHopper<T, 256, kKind, kRung>{args});
+      return launch_hopper_tiles<T, 256, kKind, kRung, kTop>(queue, args, tiling);
   }
 }
+template <bool kTop>
+HopperTiling hopper_tiling_in_use(const Problem& p) {
+  return kTop ? hopper_best_tiling(p, CudaQueue::gpu().multiprocessors) : hopper_tiling_of(p);
+}
 
-/// Tensors that TMA does not accept go to the rung below, flash/cuda/mma. kEvery: with bias and softcap.
-template <class T, HopperRung kRung, bool kEvery>
+/// Tensors that TMA does not accept go to the rung below, flash/cuda/mma. kTop: every instance; else
+/// without bias, softcap and small tiles.
+template <class T, HopperRung kRung, bool kTop>
 void hopper_forward(const Context& context, const Problem& p, const Forward& forward,
                     const HopperScratch& scratch) {
   const CudaQueue queue(context.stream);
   if (!hopper_strides(p, forward)) {
     return enqueue_flash_mma_common(context.stream, p, forward, FlashMmaScratch{FlashScratch(scratch), {}});
   }
-  const FlashHopperArgs<T> args =
-      hopper_args<T>(queue, p, forward, scratch, [](const auto& tensor, const TensorShape& shape, int rows) {
+  const HopperTiling tiling = hopper_tiling_in_use<kTop>(p);
+  const FlashHopperArgs<T> args = hopper_args<T>(
+      queue, p, forward, scratch,
+      [](const auto& tensor, const TensorShape& shape, int rows) {
         return tensor_map<T>(tensor, shape, rows);
-      });
+      },
+      tiling);
   switch (hopper_kind(p)) {
     case HopperKind::plain:
-      return launch_hopper<T, HopperKind::plain, kRung>(queue, p, args);
+      return launch_hopper<T, HopperKind::plain, kRung, kTop>(queue, p, args, tiling);
     case HopperKind::masked:
-      return launch_hopper<T, HopperKind::masked, kRung>(queue, p, args);
+      return launch_hopper<T, HopperKind::masked, kRung, kTop>(queue, p, args, tiling);
     case HopperKind::biased:
-      if constexpr (kEvery) launch_hopper<T, HopperKind::biased, kRung>(queue, p, args);
+      if constexpr (kTop) launch_hopper<T, HopperKind::biased, kRung, kTop>(queue, p, args, tiling);
       return;
     case HopperKind::capped:
-      if constexpr (kEvery) launch_hopper<T, HopperKind::capped, kRung>(queue, p, args);
+      if constexpr (kTop) launch_hopper<T, HopperKind::capped, kRung, kTop>(queue, p, args, tiling);
   }
 }
 

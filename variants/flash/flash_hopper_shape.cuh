@@ -32,8 +32,13 @@ struct HopperTiling {
 /// What registers and shared memory hold.
 constexpr HopperTiling hopper_tiling(int width, HopperKind kind) {
   if (width == 256) return {2, 80};
-  return {width == 64 && kind <= HopperKind::masked ? 3 : 2, 128};
+  return {width == 64 && kind != HopperKind::capped ? 3 : 2, 128};
 }
+/// Also built, for fewer queries: one warpgroup less.
+constexpr bool hopper_has_smaller(int width, HopperKind kind) {
+  return width <= 128 && kind <= HopperKind::masked;
+}
+constexpr HopperTiling hopper_smaller(HopperTiling tiling) { return {tiling.consumers - 1, tiling.keys}; }
 
 /// Places in shared memory, from a multiple of 1024 bytes on. Tiles are chunks of 64 channels (wgmma.cuh);
 /// the queries of each warpgroup lie together, and its rows of O take their place. kBiased: a tile of keys

@@ -19,7 +19,7 @@ class FlashHopperRung final : public Variant {
   void plan(const Context&, const Problem& p, Workspace& counting) const override {
     HopperScratch::take(p, counting);
   }
-  Cost cost(const Problem& p) const override { return hopper_cost(p); }
+  Cost cost(const Problem& p) const override { return hopper_cost(p, hopper_tiling_in_use<false>(p)); }
   void prepare(const Context& context, const Problem& p, Workspace& workspace) const override {
     HopperScratch::take(p, workspace).prepare(CudaQueue(context.stream), p);
   }
