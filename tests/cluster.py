@@ -11,6 +11,9 @@ import time
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "sinfo")
 DAEMON_FOLDERS = "/usr/sbin:/sbin"
+# Seconds that Slurm leaves a requeued task alone, 120 unless told: for 10 of them the controller still tries to tell the node that
+# failed to end the task, and a new run of it there would be ended instead.
+REQUEUE_S = 15
 CONFIGURATION = """\
 ClusterName=loop
 SlurmctldHost={host}(127.0.0.1)
@@ -19,7 +22,7 @@ SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 CredType=cred/munge
-AuthInfo=socket={folder}/run/munge.socket
+AuthInfo=socket={folder}/run/munge.socket,cred_expire={requeue}
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
@@ -107,7 +110,7 @@ class Cluster:
         host = socket.gethostname().split(".")[0]
         (self.folder / "slurm.conf").write_text(CONFIGURATION.format(
             host=host, port=port, folder=self.folder, true=shutil.which("true"), nodes=nodes, first=port + 1, last=port + nodes,
-            cpus=os.cpu_count()))
+            requeue=REQUEUE_S, cpus=os.cpu_count()))
         run = self.folder / "run"
         self.command("munged", "--force", f"--key-file={key}", f"--socket={run}/munge.socket", f"--pid-file={run}/munged.pid",
                      f"--log-file={self.folder}/munged.log", f"--seed-file={run}/munged.seed")

@@ -135,3 +135,26 @@ def test_lengths_at_one_batch_are_no_such_sweep(folder):
 
     write(folder / "results.csv", [{**row, "batch": 1} for row in ratios.read_csv(folder / "results.csv")])
     assert tokens.draw(common.Campaign(folder)) == []
+
+
+def test_the_ladder_has_a_bar_per_measured_rung(folder):
+    import common
+    import ladder
+
+    common.set_style()
+    assert ladder.draw(common.Campaign(folder)) == []  # one rung is no ladder
+    rows = ratios.read_csv(folder / "results.csv")
+    factors = {"flash/cuda/mma": 1, "flash/cuda/wgmma": 1.5, "flash/cuda/hopper": 2}
+    rungs = [{**row, "variant": name, "flops_per_s": float(row["flops_per_s"]) * factor} for row in rows
+             for name, factor in factors.items() if row["variant"] == "flash/cuda/mma" and row["status"] == "ok"]
+    write(folder / "results.csv", rungs + [row for row in rows if row["variant"].startswith("peers/")])
+    (name, figure), = ladder.draw(common.Campaign(folder))
+    assert name == "ladder"
+    assert [axes.get_title() for axes in figure.axes] == ["no mask", "causal"]
+    for axes in figure.axes:
+        said = [text.get_text() for text in axes.texts]
+        measured = [int(text) for text in said if text.isdigit()]
+        assert measured == pytest.approx([350, 525, 700], rel=0.02)
+        assert said.count("not measured") == len(ladder.read_rungs()) - len(measured)
+        peers = sorted(line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 2)
+        assert peers == pytest.approx([360, 600], rel=0.02)

@@ -87,7 +87,7 @@ class EnvironmentFile {
   const Roofs& roofs() const { return roofs_; }
 
   /// `variants_s`: seconds in the calls of variants; the rest of wall_s is the harness's own.
-  void close(double variants_s) {
+  void close(double variants_s, const StepTimes& steps) {
     json& session = content_["sessions"].back();
     const HostLoad now = read_host_load();
     session["end"] = timestamp();
@@ -96,6 +96,7 @@ class EnvironmentFile {
     session["variants_s"] = variants_s;
     fmt::print("{:.3g} s, {:.3g} % of it outside the variants\n", wall.count(),
                100 * (1 - variants_s / wall.count()));
+    for (size_t k = 0; k < kSteps; ++k) session["steps_s"][to_text(static_cast<Step>(k))] = steps[k];
     session["steal_fraction"] = number_or_null(steal_fraction(load_, now));
     session["cpu_pressure"] = number_or_null(cpu_pressure(load_, now));
     session["gpu_end"] = gpu_state();
@@ -161,7 +162,7 @@ class CampaignRun {
       throw;
     }
     progress.close();
-    environment.close(variants_s_);
+    environment.close(variants_s_, steps_);
     if (exit_code) fmt::print("stopped; the same command goes on from here\n");
     return exit_code;
   }
@@ -245,7 +246,7 @@ class CampaignRun {
     std::map<std::string, std::vector<Outcome>> measured;
     for (job.process = 0; job.process < job.processes && !job.variants.empty(); ++job.process) {
       std::set<std::string> failed;
-      supervise(job, options_.timeout_s, [&](const Outcome& outcome) {
+      const StepTimes steps = supervise(job, options_.timeout_s, [&](const Outcome& outcome) {
         variants_s_ += outcome.variant_s;
         if (outcome.row.status == Status::ok) {
           measured[outcome.row.variant].push_back(outcome);
@@ -254,6 +255,7 @@ class CampaignRun {
           emit(outcome);
         }
       });
+      for (size_t k = 0; k < kSteps; ++k) steps_[k] += steps[k];
       std::erase_if(job.variants, [&](const std::string& variant) { return failed.contains(variant); });
     }
     const auto of = [&](const std::string& variant) {
@@ -284,6 +286,7 @@ class CampaignRun {
   AppendFile results_;
   std::map<RowKey, Status> finished_;
   double variants_s_ = 0;
+  StepTimes steps_{};
   std::optional<AppendFile> samples_;
   std::optional<Rates> rates_;
 };

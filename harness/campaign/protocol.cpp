@@ -135,9 +135,18 @@ std::string to_text(Step step) {
 }
 
 void Board::announce(int32_t which, Step what) {
+  const int64_t now = now_ns(), since = since_ns.load();
+  if (since != 0) spent_ns[static_cast<size_t>(step.load())] += now - since;
   variant.store(which);
   step.store(what);
-  since_ns.store(now_ns());
+  since_ns.store(now);
+}
+
+StepTimes Board::step_times() const {
+  StepTimes times;
+  for (size_t k = 0; k < kSteps; ++k) times[k] = 1e-9 * static_cast<double>(spent_ns[k].load());
+  times[static_cast<size_t>(step.load())] += seconds_in_step();
+  return times;
 }
 
 double Board::seconds_in_step() const { return static_cast<double>(now_ns() - since_ns.load()) * 1e-9; }

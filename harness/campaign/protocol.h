@@ -4,6 +4,7 @@
 // the worker is at work stands on a shared page, which survives the worker and costs no system call between
 // samples.
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <map>
@@ -56,16 +57,20 @@ struct Outcome {
 };
 
 enum class Step : int32_t { inputs, oracle, bind, check, warm_up, time, verify };
+inline constexpr size_t kSteps = 7;
 std::string to_text(Step step);
+using StepTimes = std::array<double, kSteps>;  ///< seconds
 
 /// On a page shared by both processes.
 struct Board {
   static constexpr int32_t kNoVariant = -1;
   std::atomic<int32_t> variant{kNoVariant};  ///< index into Job::variants
   std::atomic<Step> step{Step::inputs};
-  std::atomic<int64_t> since_ns{0};  ///< steady clock, when this step began
+  std::atomic<int64_t> since_ns{0};                     ///< steady clock, when this step began
+  std::array<std::atomic<int64_t>, kSteps> spent_ns{};  ///< in steps that have ended
 
   void announce(int32_t which, Step what);
+  StepTimes step_times() const;  ///< the present step until now
   double seconds_in_step() const;
 };
 static_assert(std::atomic<int64_t>::is_always_lock_free, "the board is shared between processes");

@@ -132,9 +132,10 @@ SignalWatch::~SignalWatch() {
 
 int SignalWatch::caught() { return caught_signal; }
 
-void supervise(const Job& job, double timeout_s, const std::function<void(const Outcome&)>& emit) {
+StepTimes supervise(const Job& job, double timeout_s, const std::function<void(const Outcome&)>& emit) {
   Job remaining = job;
   bool retried = false;
+  StepTimes steps{};
   const auto finish = [&](const Outcome& outcome) {
     emit(outcome);
     std::erase(remaining.variants, outcome.row.variant);
@@ -143,6 +144,8 @@ void supervise(const Job& job, double timeout_s, const std::function<void(const 
     const Job job_now = remaining;  // the board's index refers to this list
     Attempt attempt(job_now, timeout_s);
     std::optional<Failure> failure = attempt.watch(finish);
+    const StepTimes times = attempt.board().step_times();
+    for (size_t k = 0; k < kSteps; ++k) steps[k] += times[k];
     if (remaining.variants.empty()) break;
     if (failure && failure->retry && !retried) {
       retried = true;
@@ -162,6 +165,7 @@ void supervise(const Job& job, double timeout_s, const std::function<void(const 
     if (failure->device_lost && has_row) continue;  // a new process has the device again
     finish(failed_outcome(job, name, *failure));
   }
+  return steps;
 }
 
 }  // namespace attn

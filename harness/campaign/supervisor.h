@@ -25,7 +25,7 @@ class SignalWatch {
 
 /// Runs a job to its end: every variant of it yields exactly one outcome. A variant that crashes, hangs
 /// longer than `timeout_s` in one step, or exhausts memory gets a row that says so, and the rest is measured
-/// without it. Throws Interrupted, the worker stopped.
-void supervise(const Job& job, double timeout_s, const std::function<void(const Outcome&)>& emit);
+/// without it. Returns what the workers' steps took. Throws Interrupted, the worker stopped.
+StepTimes supervise(const Job& job, double timeout_s, const std::function<void(const Outcome&)>& emit);
 
 }  // namespace attn

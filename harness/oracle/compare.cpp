@@ -25,6 +25,8 @@ void require_honest_nan() {
   }
 }
 
+constexpr int64_t kManyElements = 1 << 20;  // worth waking threads for
+
 struct Worst {
   double ratio = 0;
   int64_t element = 0;
@@ -66,15 +68,21 @@ class TensorCheck {
  private:
   bool is_lse() const { return tensor_.name == "lse"; }
 
-  /// Every element, known or not.
+  /// Every element, known or not; names the first that is no number.
   std::string check_numbers() const {
-    for (size_t e = 0; e < found_.size(); ++e) {
-      const float value = found_[e];
-      const bool allowed = !is_inf(value) || (is_lse() && value < 0);
-      if (is_nan(value)) return fmt::format("{} is NaN", place(static_cast<int64_t>(e)));
-      if (!allowed) return fmt::format("{} is {}", place(static_cast<int64_t>(e)), value);
+    const auto elements = static_cast<int64_t>(found_.size());
+    const bool low_allowed = is_lse();
+    int64_t first = elements;
+#pragma omp parallel for schedule(static) reduction(min : first) if (elements > kManyElements)
+    for (int64_t e = 0; e < elements; ++e) {
+      const float value = found_[static_cast<size_t>(e)];
+      const bool allowed = !is_nan(value) && (!is_inf(value) || (low_allowed && value < 0));
+      if (!allowed) first = std::min(first, e);
     }
-    return "";
+    if (first == elements) return "";
+    const float value = found_[static_cast<size_t>(first)];
+    return is_nan(value) ? fmt::format("{} is NaN", place(first))
+                         : fmt::format("{} is {}", place(first), value);
   }
 
   void check(int64_t element, size_t known) {

@@ -130,25 +130,21 @@ void Binding::upload(Slot& slot, const std::vector<float>& values) {
   if (as_on_host(slot)) {
     return api_.to_device(slot.data, values.data(), slot.bytes);
   }
-  std::vector<std::byte> staged(slot.bytes);
+  const DeviceBuffer staged(device_api(Device::cpu), slot.bytes);
   for_each_row(slot.operand, options_.layout, [&](int64_t host, int64_t memory) {
     store(slot.dtype, staged.data(), memory, slot.operand.width, values.data() + host);
   });
   api_.to_device(slot.data, staged.data(), slot.bytes);
 }
 
-std::vector<float> Binding::download(const Slot& slot) {
-  std::vector<float> values(static_cast<size_t>(slot.operand.elements()));
-  if (as_on_host(slot)) {
-    api_.to_host(values.data(), slot.data, slot.bytes);
-    return values;
-  }
-  std::vector<std::byte> staged(slot.bytes);
+void Binding::download(const Slot& slot, std::vector<float>& values) {
+  values.resize(static_cast<size_t>(slot.operand.elements()));
+  if (as_on_host(slot)) return api_.to_host(values.data(), slot.data, slot.bytes);
+  const DeviceBuffer staged(device_api(Device::cpu), slot.bytes);
   api_.to_host(staged.data(), slot.data, slot.bytes);
   for_each_row(slot.operand, options_.layout, [&](int64_t host, int64_t memory) {
     load(slot.dtype, staged.data(), memory, slot.operand.width, values.data() + host);
   });
-  return values;
 }
 
 Binding::Scratch Binding::make_scratch(const Problem& problem) {
@@ -302,15 +298,20 @@ void Binding::poison_outputs() {
   }
 }
 
-Outputs<float> Binding::outputs() {
+void Binding::read_outputs(Outputs<float>& results) {
   variant_.collect(context_, problem_);
   api_.synchronize();
-  Outputs<float> results;
+  if (!variant_.info().gives_lse) results.lse.clear();
   for (const auto& slot : slots_) {
     const auto output = slot->operand.output;
     if (output == &Outputs<float>::lse && !variant_.info().gives_lse) continue;
-    if (output) results.*output = download(*slot);
+    if (output) download(*slot, results.*output);
   }
+}
+
+Outputs<float> Binding::outputs() {
+  Outputs<float> results;
+  read_outputs(results);
   return results;
 }
 

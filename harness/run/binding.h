@@ -66,6 +66,8 @@ class Binding {
   void poison_outputs();
   /// What the last run left, as contiguous float32; without the LSE where the variant gives none.
   Outputs<float> outputs();
+  /// The same into tensors of an earlier call: at a GPU's sizes new memory costs more than what is read.
+  void read_outputs(Outputs<float>& results);
   /// Names of outputs and scratch whose guard bytes were overwritten (guarded only).
   std::vector<std::string> overruns();
   Footprint footprint() const;
@@ -83,7 +85,7 @@ class Binding {
   Slot& add(const Operand& operand);
   bool as_on_host(const Slot& slot) const;  ///< same type and order
   void upload(Slot& slot, const std::vector<float>& values);
-  std::vector<float> download(const Slot& slot);
+  void download(const Slot& slot, std::vector<float>& values);
   Scratch make_scratch(const Problem& problem);
   void call_forward(const Problem& problem, Workspace& workspace);
   void call_backward();

@@ -140,6 +140,13 @@ __device__ __forceinline__ void tma_store(const void* map, uint32_t from, int c0
       "r"(from), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
       : "memory");
 }
+/// Contiguous bytes; `bytes` and both addresses are multiples of 16.
+__device__ __forceinline__ void bulk_load(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+      "l"(from), "r"(bytes), "r"(barrier)
+      : "memory");
+}
 /// Adds float32 numbers to global memory; `bytes` and both addresses are multiples of 16.
 __device__ __forceinline__ void bulk_add(float* to, uint32_t from, uint32_t bytes) {
   asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(to),
@@ -204,6 +211,9 @@ __device__ __forceinline__ int shared_load(uint32_t address) {
   int value;
   asm volatile("ld.shared.b32 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
   return value;
+}
+__device__ __forceinline__ float shared_load_float(uint32_t address) {
+  return __int_as_float(shared_load(address));
 }
 
 /// Four 8x8 matrices of 16-bit numbers: lane l names 16 bytes, row l % 8 of matrix l / 8, and holds the

@@ -139,11 +139,11 @@ struct ShawColumns {
   }
 };
 
-/// bias(head, i, j) = rows[head * width + i - j + seq_kv - 1]; null: no bias.
+/// bias(head, i, j) = rows[head * width + i - j + zero]; null: no bias.
 struct BiasRows {
   const float* rows = nullptr;
   int64_t width = 0;
-  int64_t zero = 0;  ///< seq_kv - 1
+  int64_t zero = 0;  ///< place of i = j: seq_kv - 1, and what stands in front of the row
 
   ATTN_DEVICE const float* head(int64_t h) const { return rows + h * width + zero; }
 };
@@ -166,9 +166,14 @@ struct DistanceBias {
 struct FillBias {
   float* rows;  // [heads, width]
   int64_t width;
+  int64_t front, count;  ///< zeros in front of the biases, and how many of those there are
+  float factor;
   DistanceBias bias;
 
-  ATTN_DEVICE void operator()(int64_t index) const { rows[index] = bias.of(index / width, index % width); }
+  ATTN_DEVICE void operator()(int64_t index) const {
+    const int64_t e = index % width - front;
+    rows[index] = e >= 0 && e < count ? factor * bias.of(index / width, e) : 0.0f;
+  }
 };
 
 /// What DistanceBias reads.
@@ -212,10 +217,14 @@ class DeviceDistances {
 
 class DeviceBias {
  public:
-  static DeviceBias take(const Problem& p, Workspace& workspace) {
+  /// With `front` zeros in front of each row and at least `back` behind it, for tiles that reach beyond; then
+  /// rows are a multiple of 16 bytes long.
+  static DeviceBias take(const Problem& p, Workspace& workspace, int64_t front = 0, int64_t back = 0) {
     DeviceBias bias;
     if (!p.position.toeplitz()) return bias;
-    bias.width_ = p.seq_q + p.seq_kv - 1;
+    bias.front_ = front;
+    bias.width_ = front + p.seq_q + p.seq_kv - 1 + back;
+    if (back > 0) bias.width_ = (bias.width_ + 3) / 4 * 4;
     bias.rows_ = workspace.take<float>("bias by distance", p.heads_q * bias.width_);
     bias.distances_ = DeviceDistances::take(p, workspace);
     return bias;
@@ -227,17 +236,18 @@ class DeviceBias {
   }
 
   template <class Queue>
-  BiasRows fill(const Queue& queue, const Problem& p, const Tables& tables) const {
+  BiasRows fill(const Queue& queue, const Problem& p, const Tables& tables, float factor = 1) const {
     if (!rows_) return {};
-    queue.for_each(p.heads_q * width_, FillBias{rows_, width_, distances_.bias(p, tables)});
-    return {rows_, width_, p.seq_kv - 1};
+    queue.for_each(p.heads_q * width_, FillBias{rows_, width_, front_, p.seq_q + p.seq_kv - 1, factor,
+                                                distances_.bias(p, tables)});
+    return {rows_, width_, front_ + p.seq_kv - 1};
   }
   /// Of every element of a bias row; null where the bias has no table.
   const int32_t* buckets() const { return distances_.buckets(); }
 
  private:
   float* rows_ = nullptr;
-  int64_t width_ = 0;
+  int64_t width_ = 0, front_ = 0;
   DeviceDistances distances_;
 };
 

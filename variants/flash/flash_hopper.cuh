@@ -22,21 +22,23 @@
 
 namespace attn {
 
-template <class T, int kWidth, FlashKind kKind, HopperRung kRung>
+template <class T, int kWidth, HopperKind kKind, HopperRung kRung,
+          HopperTiling kTiling = hopper_tiling(kWidth, kKind)>
 struct FlashHopper {
   using Element = T;
-  using Rows = HopperRows<T, kWidth, kKind>;
+  using Rows = HopperRows<T, kWidth, kKind, kTiling>;
   using Walk = typename Rows::Walk;
   using Place = typename Rows::Place;
   static constexpr int kRows = Rows::kRows;
   static constexpr int kKeys = Rows::kKeys;
-  using Shared = HopperShared<kRows, kKeys, kWidth>;
+  using Shared = HopperShared<kRows, kKeys, kWidth, Rows::kBiased>;
   static constexpr int kConsumers = kRows / 64;
   static constexpr int kThreads = kWarpgroupThreads * (kConsumers + (kRung.specialised ? 1 : 0));
   static constexpr int kLoaderRegisters = kConsumers == 3 ? 32 : 24;
   static constexpr int kComputeRegisters = kConsumers == 3 ? 160 : 240;
   static_assert(kRung.specialised || !(kRung.overlap || kRung.pingpong || kRung.persistent),
                 "the rungs above need a warpgroup that loads");
+  static constexpr bool kTakeTurns = kRung.pingpong && kConsumers > 1;
   static_assert(kRung.overlap || !(kRung.pingpong || kRung.persistent),
                 "the rungs above are built into the overlapped loop");
   // Named barriers: turns from 1 on, a warpgroup's own from 4 on.
@@ -52,19 +54,23 @@ struct FlashHopper {
   using TileRing = RingPlace<Shared::kStages>;
   using IndexRing = RingPlace<2>;
 
-  __device__ __forceinline__ void run(const void* memory) const {
+  ATTN_DEVICE void run(const void* memory) const {
     const Shared shared{(shared_address(memory) + 1023) & ~1023u};
     const int thread = static_cast<int>(threadIdx.x);
     if (thread == 0) init(shared);
     __syncthreads();
     if constexpr (kRung.specialised) {
       if (uniform(thread / kWarpgroupThreads) == 0) {
-        give_registers_back<kLoaderRegisters>();
+        if constexpr (kConsumers > 1) give_registers_back<kLoaderRegisters>();
         if (uniform(thread / kWarpLanes) == 0 && elect_one()) load_all(shared);
       } else {
-        take_registers<kComputeRegisters>();
+        if constexpr (kConsumers > 1) take_registers<kComputeRegisters>();
         Rows rows(args, thread - kWarpgroupThreads);
-        compute_all(shared, rows);
+        if constexpr (kRung.overlap) {
+          compute_overlapped(shared, rows);
+        } else {
+          compute_in_order(shared, rows);
+        }
       }
     } else {
       Rows rows(args, thread);
@@ -73,7 +79,7 @@ struct FlashHopper {
   }
 
  private:
-  __device__ __forceinline__ void init(const Shared& shared) const {
+  ATTN_DEVICE void init(const Shared& shared) const {
     tma_prefetch_map(&args.q_map);
     tma_prefetch_map(&args.k_map);
     tma_prefetch_map(&args.v_map);
@@ -98,8 +104,7 @@ struct FlashHopper {
 
   // Loading: by one thread.
 
-  __device__ __forceinline__ void load_queries(const Shared& shared, const Place& place,
-                                               QueryRing& ring) const {
+  ATTN_DEVICE void load_queries(const Shared& shared, const Place& place, QueryRing& ring) const {
     barrier_wait(shared.q_empty(ring.stage), ring.parity ^ 1);
     const uint32_t full = shared.q_full(ring.stage);
     barrier_expect(full, Shared::kQueryBytes);
@@ -111,29 +116,35 @@ struct FlashHopper {
     }
     ring.advance();
   }
-  __device__ __forceinline__ void load_tile(uint32_t to, const TensorMap& map, uint32_t full,
-                                            const Place& place, int tile) const {
-    barrier_expect(full, Shared::kTileBytes);
+  ATTN_DEVICE void load_tile(uint32_t to, const TensorMap& map, uint32_t full, const Place& place,
+                             int tile) const {
     ATTN_UNROLL
     for (int chunk = 0; chunk < kWidth / 64; ++chunk) {
       tma_load(to + static_cast<uint32_t>(chunk * kKeys * 128), &map, full, 64 * chunk, place.head_kv,
                tile * kKeys, place.b, L2Hint::evict_last);
     }
   }
-  __device__ __forceinline__ void load_keys(const Shared& shared, const Place& place, int tile,
-                                            TileRing& ring) const {
+  ATTN_DEVICE void load_keys(const Shared& shared, const Place& place, int tile, TileRing& ring) const {
     barrier_wait(shared.k_empty(ring.stage), ring.parity ^ 1);
-    load_tile(shared.keys(ring.stage), args.k_map, shared.k_full(ring.stage), place, tile);
+    const uint32_t full = shared.k_full(ring.stage);
+    const bool biased = Rows::kBiased && args.bias.rows;
+    barrier_expect(full, Shared::kTileBytes + (biased ? Shared::kBiasBytes : 0));
+    load_tile(shared.keys(ring.stage), args.k_map, full, place, tile);
+    if (biased) {
+      const float* first = args.bias.head(place.h) + place.i0 - tile * int64_t{kKeys} - (kKeys - 1);
+      bulk_load(shared.bias(ring.stage), first, Shared::kBiasBytes, full);
+    }
     ring.advance();
   }
-  __device__ __forceinline__ void load_values(const Shared& shared, const Place& place, int tile,
-                                              TileRing& ring) const {
+  ATTN_DEVICE void load_values(const Shared& shared, const Place& place, int tile, TileRing& ring) const {
     barrier_wait(shared.v_empty(ring.stage), ring.parity ^ 1);
-    load_tile(shared.values(ring.stage), args.v_map, shared.v_full(ring.stage), place, tile);
+    const uint32_t full = shared.v_full(ring.stage);
+    barrier_expect(full, Shared::kTileBytes);
+    load_tile(shared.values(ring.stage), args.v_map, full, place, tile);
     ring.advance();
   }
 
-  __device__ __forceinline__ void load_all(const Shared& shared) const {
+  ATTN_DEVICE void load_all(const Shared& shared) const {
     QueryRing q;
     TileRing k, v;
     IndexRing told;
@@ -157,11 +168,11 @@ struct FlashHopper {
   }
   /// The next row of tiles for this block. Every block is refused once, so all blocks together ask
   /// schedule.count() times, after which the counter is 0 again.
-  __device__ __forceinline__ uint32_t take_next() const {
+  ATTN_DEVICE uint32_t take_next() const {
     if constexpr (!kRung.persistent) return UINT32_MAX;
     return gridDim.x + atomicInc(args.taken, args.schedule.count() - 1);
   }
-  __device__ __forceinline__ void tell(const Shared& shared, uint32_t index, IndexRing& ring) const {
+  ATTN_DEVICE void tell(const Shared& shared, uint32_t index, IndexRing& ring) const {
     barrier_wait(shared.index_empty(ring.stage), ring.parity ^ 1);
     shared_store(shared.index(ring.stage), static_cast<int>(index));
     barrier_arrive(shared.index_full(ring.stage));
@@ -170,82 +181,104 @@ struct FlashHopper {
 
   // Computing: by whole warpgroups. Every warp arrives for itself.
 
-  __device__ __forceinline__ static void release(const Rows& rows, uint32_t barrier) {
+  ATTN_DEVICE static void release(const Rows& rows, uint32_t barrier) {
     if (rows.lane == 0) barrier_arrive(barrier);
   }
-  __device__ __forceinline__ uint32_t queries_of(const Shared& shared, const Rows& rows, int stage) const {
+  ATTN_DEVICE uint32_t queries_of(const Shared& shared, const Rows& rows, int stage) const {
     return shared.queries(stage) + static_cast<uint32_t>(rows.group * 64 * kWidth * 2);
   }
 
-  __device__ __forceinline__ void compute_all(const Shared& shared, Rows& rows) const {
+  /// One row of tiles, without overlap.
+  ATTN_DEVICE void compute_in_order(const Shared& shared, Rows& rows) const {
+    TileRing k, v;
+    const Walk walk = Walk::of(args, args.schedule.place(blockIdx.x));
+    const uint32_t queries = queries_of(shared, rows, 0);
+    rows.start();
+    barrier_wait(shared.q_full(0), 0);
+    for (int tile = walk.first(args); tile < walk.place.last; tile = walk.next(args, tile + 1)) {
+      compute_tile(shared, rows, walk, tile, queries, k, v);
+    }
+    finish(rows, walk.place, queries);
+    if (rows.lane == 0) bulk_wait_read<0>();  // shared memory ends with the block
+  }
+
+  /// Whether the first Q K^T of a row of tiles may run beside the end of the row before. It needs a second
+  /// place for queries.
+  static constexpr bool kAhead = kRung.persistent && Shared::kQueryStages > 1;
+
+  /// Rows of tiles, in each of which Q K^T of the first tile is done before, and P V of the last one after
+  /// compute_tiles().
+  ATTN_DEVICE void compute_overlapped(const Shared& shared, Rows& rows) const {
     QueryRing q;
     TileRing k, v;
     IndexRing told;
     if (rows.group == 0) pass_turn(kConsumers - 1);  // the first turn is the first warpgroup's
-    int sent = -1;  ///< stage of queries that O of the row before is leaving from
-    uint32_t index = blockIdx.x;
-    while (index < args.schedule.count()) {
-      const Walk walk = Walk::of(args, args.schedule.place(index));
-      barrier_wait(shared.q_full(q.stage), q.parity);
+    int sent = -1;  // stage of queries that O of the row before is leaving from
+    Walk walk = Walk::of(args, args.schedule.place(blockIdx.x));
+    int tile = walk.first(args);
+    first_scores(shared, rows, walk, tile, q, k);
+    for (bool more = true; more;) {
+      const Place place = walk.place;
+      const bool any = tile < place.last;
       const uint32_t queries = queries_of(shared, rows, q.stage);
       rows.start();
-      int tile = walk.first(args);
-      if constexpr (kRung.overlap) {
-        if (tile < walk.place.last) {
-          compute_overlapped(shared, rows, walk, tile, queries, sent, k, v);
-        } else {
-          release_queries(shared, rows, sent);
-        }
-      } else {
-        for (; tile < walk.place.last; tile = walk.next(args, tile + 1)) {
-          compute_tile(shared, rows, walk, tile, queries, k, v);
-        }
-      }
-      finish(rows, walk.place, queries);
+      if (any) compute_tiles(shared, rows, walk, tile, queries, sent, k, v);
+      if (!any) release_queries(shared, rows, sent);
       sent = q.stage;
       q.advance();
+      const uint32_t index = kRung.persistent ? listen(shared, rows, told) : UINT32_MAX;
+      more = index < args.schedule.count();
+      if (more) {
+        walk = Walk::of(args, args.schedule.place(index));
+        tile = walk.first(args);
+      }
+      if (kAhead && more && any && tile < walk.place.last) {
+        barrier_wait(shared.v_full(v.stage), v.parity);
+        barrier_wait(shared.q_full(q.stage), q.parity);
+        barrier_wait(shared.k_full(k.stage), k.parity);
+        rows.multiply_values(shared.values(v.stage));
+        rows.multiply_keys(queries_of(shared, rows, q.stage), shared.keys(k.stage));
+        rows.template wait_values<1>();
+        release(rows, shared.v_empty(v.stage));
+        v.advance();
+        finish(rows, place, queries);
+        rows.template wait_scores<0>();
+        continue;
+      }
+      if (any) {
+        barrier_wait(shared.v_full(v.stage), v.parity);
+        rows.multiply_values(shared.values(v.stage));
+        rows.template wait_values<0>();
+        release(rows, shared.v_empty(v.stage));
+        v.advance();
+      }
+      finish(rows, place, queries);
+      if (!more) break;
       if constexpr (Shared::kQueryStages == 1) {
         release_queries(shared, rows, sent);  // the next queries come into the same place
         sent = -1;
       }
-      index = UINT32_MAX;
-      if constexpr (kRung.persistent) index = listen(shared, rows, told);
+      first_scores(shared, rows, walk, tile, q, k);
     }
     if (rows.lane == 0) bulk_wait_read<0>();  // shared memory ends with the block
   }
-
-  /// Q K^T, softmax, P V, one after the other.
-  __device__ __forceinline__ void compute_tile(const Shared& shared, Rows& rows, const Walk& walk, int tile,
-                                               uint32_t queries, TileRing& k, TileRing& v) const {
+  /// Waits for a row's queries, and for Q K^T of its first tile, if it has one.
+  ATTN_DEVICE void first_scores(const Shared& shared, Rows& rows, const Walk& walk, int tile,
+                                const QueryRing& q, const TileRing& k) const {
+    barrier_wait(shared.q_full(q.stage), q.parity);
+    if (tile >= walk.place.last) return;
     barrier_wait(shared.k_full(k.stage), k.parity);
-    rows.multiply_keys(queries, shared.keys(k.stage));
+    rows.multiply_keys(queries_of(shared, rows, q.stage), shared.keys(k.stage));
     rows.template wait_scores<0>();
-    release(rows, shared.k_empty(k.stage));
-    k.advance();
-    float correction[2];
-    if (rows.weigh(walk, tile, correction)) rows.rescale(correction);
-    rows.pack_weights();
-    barrier_wait(shared.v_full(v.stage), v.parity);
-    rows.multiply_values(shared.values(v.stage));
-    rows.wait_values();
-    release(rows, shared.v_empty(v.stage));
-    v.advance();
   }
 
-  /// All tiles from the first one on, which exists. The stage `sent` is released behind the first product,
-  /// when O has long left it.
-  __device__ __forceinline__ void compute_overlapped(const Shared& shared, Rows& rows, const Walk& walk,
-                                                     int tile, uint32_t queries, int sent, TileRing& k,
-                                                     TileRing& v) const {
+  /// All tiles of a row, from the scores of the first to the weights of the last.
+  ATTN_DEVICE void compute_tiles(const Shared& shared, Rows& rows, const Walk& walk, int tile,
+                                 uint32_t queries, int sent, TileRing& k, TileRing& v) const {
     float correction[2];
-    barrier_wait(shared.k_full(k.stage), k.parity);
-    rows.multiply_keys(queries, shared.keys(k.stage));
-    release_queries(shared, rows, sent);
-    rows.template wait_scores<0>();
-    release(rows, shared.k_empty(k.stage));
-    k.advance();
-    rows.weigh(walk, tile, correction);
+    weigh<false>(shared, rows, walk, tile, k, correction);
     rows.pack_weights();
+    release_queries(shared, rows, sent);  // O has long left them
     for (tile = walk.next(args, tile + 1); tile < walk.place.last; tile = walk.next(args, tile + 1)) {
       barrier_wait(shared.k_full(k.stage), k.parity);
       await_turn(rows.group);
@@ -254,24 +287,55 @@ struct FlashHopper {
       rows.multiply_values(shared.values(v.stage));
       pass_turn(rows.group);
       rows.template wait_scores<1>();
-      release(rows, shared.k_empty(k.stage));
-      k.advance();
-      const bool moved = rows.weigh(walk, tile, correction);
-      rows.wait_values();
+      const bool moved = weigh<kRung.early>(shared, rows, walk, tile, k, correction);
+      rows.weights_are_done(shared.unread(4 * rows.group + rows.warp));
+      rows.template wait_values<0>();
       release(rows, shared.v_empty(v.stage));
       v.advance();
       rows.pack_weights();
       if (moved) rows.rescale(correction);
     }
+  }
+
+  /// HopperRows::weigh. K has been multiplied; its buffer is free, where biases came with it after they are
+  /// read.
+  template <bool kEarly>
+  ATTN_DEVICE bool weigh(const Shared& shared, Rows& rows, const Walk& walk, int tile, TileRing& k,
+                         float (&correction)[2]) const {
+    const int stage = k.stage;
+    k.advance();
+    if constexpr (!Rows::kBiased) release(rows, shared.k_empty(stage));
+    bool moved;
+    if constexpr (kEarly) {
+      moved = rows.weigh_early(walk, tile, shared.bias(stage), correction);
+    } else {
+      moved = rows.weigh(walk, tile, shared.bias(stage), correction);
+    }
+    if constexpr (Rows::kBiased) {
+      __syncwarp();
+      release(rows, shared.k_empty(stage));
+    }
+    return moved;
+  }
+
+  /// Q K^T, softmax, P V, one after the other.
+  ATTN_DEVICE void compute_tile(const Shared& shared, Rows& rows, const Walk& walk, int tile,
+                                uint32_t queries, TileRing& k, TileRing& v) const {
+    barrier_wait(shared.k_full(k.stage), k.parity);
+    rows.multiply_keys(queries, shared.keys(k.stage));
+    rows.template wait_scores<0>();
+    float correction[2];
+    if (weigh<false>(shared, rows, walk, tile, k, correction)) rows.rescale(correction);
+    rows.pack_weights();
     barrier_wait(shared.v_full(v.stage), v.parity);
     rows.multiply_values(shared.values(v.stage));
-    rows.wait_values();
+    rows.template wait_values<0>();
     release(rows, shared.v_empty(v.stage));
     v.advance();
   }
 
   /// O to memory: from registers to the place of the warpgroup's queries, from there by TMA.
-  __device__ __forceinline__ void finish(Rows& rows, const Place& place, uint32_t queries) const {
+  ATTN_DEVICE void finish(Rows& rows, const Place& place, uint32_t queries) const {
     float inverse[2];
     rows.normalise(place, inverse);
     sync_group(rows.group);  // no warp's products read the queries any longer
@@ -283,7 +347,7 @@ struct FlashHopper {
     __syncwarp();
   }
   /// When O has left them; nothing for stage -1.
-  __device__ __forceinline__ void release_queries(const Shared& shared, const Rows& rows, int stage) const {
+  ATTN_DEVICE void release_queries(const Shared& shared, const Rows& rows, int stage) const {
     if (stage < 0) return;
     if (rows.lane == 0) {
       bulk_wait_read<0>();
@@ -291,7 +355,7 @@ struct FlashHopper {
     }
     __syncwarp();
   }
-  __device__ __forceinline__ uint32_t listen(const Shared& shared, const Rows& rows, IndexRing& ring) const {
+  ATTN_DEVICE uint32_t listen(const Shared& shared, const Rows& rows, IndexRing& ring) const {
     barrier_wait(shared.index_full(ring.stage), ring.parity);
     const auto index = static_cast<uint32_t>(uniform(shared_load(shared.index(ring.stage))));
     release(rows, shared.index_empty(ring.stage));
@@ -301,8 +365,8 @@ struct FlashHopper {
 
   // Turns: barrier kTurns + g lets warpgroup g go on when it has arrived itself and its predecessor has.
 
-  __device__ __forceinline__ static void await_turn(int group) {
-    if constexpr (!kRung.pingpong) return;
+  ATTN_DEVICE static void await_turn(int group) {
+    if constexpr (!kTakeTurns) return;
     constexpr int kBoth = 2 * kWarpgroupThreads;
     if (group == 0) {
       named_sync<kTurns, kBoth>();
@@ -313,8 +377,8 @@ struct FlashHopper {
     }
   }
   /// Of warpgroup `group` to the one behind it.
-  __device__ __forceinline__ static void pass_turn(int group) {
-    if constexpr (!kRung.pingpong) return;
+  ATTN_DEVICE static void pass_turn(int group) {
+    if constexpr (!kTakeTurns) return;
     constexpr int kBoth = 2 * kWarpgroupThreads;
     if (group == kConsumers - 1) {
       named_arrive<kTurns, kBoth>();
@@ -324,7 +388,7 @@ struct FlashHopper {
       named_arrive<kTurns + 2, kBoth>();
     }
   }
-  __device__ __forceinline__ static void sync_group(int group) {
+  ATTN_DEVICE static void sync_group(int group) {
     if (group == 0) {
       named_sync<kOwn, kWarpgroupThreads>();
     } else if (group == 1) {
@@ -336,7 +400,7 @@ struct FlashHopper {
 
   // The rung without a warpgroup that loads: the block's first thread loads a tile ahead.
 
-  __device__ __forceinline__ void load_and_compute(const Shared& shared, Rows& rows) const {
+  ATTN_DEVICE void load_and_compute(const Shared& shared, Rows& rows) const {
     const bool loads = threadIdx.x == 0;
     QueryRing q;
     TileRing k, v, loaded_k, loaded_v;

@@ -16,22 +16,24 @@ struct FlashHopperArgs : FlashShape {
   int head_dim, value_dim;
   float scale;
   float softcap;  ///< 0: none
-  BiasRows bias;
+  BiasRows bias;  ///< times log2 e; with HopperBiasEnds
   HopperSchedule schedule;
   unsigned* taken;  ///< rows of tiles that persistent blocks took beyond their first; 0 between calls
 };
 
-template <class T, int kWidth, FlashKind kKind>
+template <class T, int kWidth, HopperKind kKind, HopperTiling kTiling>
 struct HopperRows {
-  static constexpr bool kMasked = kKind >= FlashKind::masked;
-  static constexpr bool kExtended = kKind >= FlashKind::extended;
-  static constexpr int kRows = hopper_rows(kWidth, kKind);
-  static constexpr int kKeys = hopper_keys(kWidth);
+  static constexpr bool kMasked = kKind >= HopperKind::masked;
+  static constexpr bool kBiased = kKind >= HopperKind::biased;  ///< capped: where there are biases
+  static constexpr bool kCapped = kKind == HopperKind::capped;
+  static constexpr int kRows = kTiling.rows();
+  static constexpr int kKeys = kTiling.keys;
   static constexpr int kKeyTiles = kKeys / 8;
   static constexpr float kSlack = 8;
   static constexpr float kLog2e = 1.44269504088896340736f;
   static constexpr float kLn2 = 0.69314718055994530942f;
-  static_assert(kKeys / 4 <= 32, "the visible keys of a row and thread are the bits of one number");
+  static_assert(!kMasked || kKeys / 4 <= 32,
+                "the visible keys of a row and thread are the bits of one number");
 
   using Args = FlashHopperArgs<T>;
   using Walk = HopperWalk<kRows, kKeys, kMasked>;
@@ -49,18 +51,17 @@ struct HopperRows {
   float reference[2];
   float sum[2];  ///< over the thread's own keys
 
-  __device__ __forceinline__ HopperRows(const Args& a, int thread)
+#if defined(ATTN_HOPPER)
+  ATTN_DEVICE HopperRows(const Args& a, int thread)
       : args(a),
         group(uniform(thread / kWarpgroupThreads)),
         warp(uniform(thread / kWarpLanes % 4)),
         lane(thread % kWarpLanes) {}
 
   /// Of the block: row r (0 or 1) of the thread.
-  __device__ __forceinline__ int row_of(int r) const {
-    return group * 64 + warp * 16 + mma_c(lane, 2 * r).row;
-  }
+  ATTN_DEVICE int row_of(int r) const { return group * 64 + warp * 16 + mma_c(lane, 2 * r).row; }
 
-  __device__ __forceinline__ void start() {
+  ATTN_DEVICE void start() {
     ATTN_UNROLL
     for (int r = 0; r < 2; ++r) {
       reference[r] = -INFINITY;
@@ -73,7 +74,7 @@ struct HopperRows {
   // Products run behind the thread's back: their results are there, and their operands free, after a wait.
 
   /// `queries`: the warpgroup's own.
-  __device__ __forceinline__ void multiply_keys(uint32_t queries, uint32_t keys) {
+  ATTN_DEVICE void multiply_keys(uint32_t queries, uint32_t keys) {
     queries =
         static_cast<uint32_t>(recomputed(static_cast<int>(queries)));  // else its steps wait in registers
     wgmma_hold(s);
@@ -85,7 +86,7 @@ struct HopperRows {
     }
     wgmma_commit();
   }
-  __device__ __forceinline__ void multiply_values(uint32_t values) {
+  ATTN_DEVICE void multiply_values(uint32_t values) {
     wgmma_hold(p);
     wgmma_hold(o);
     wgmma_fence();
@@ -96,35 +97,57 @@ struct HopperRows {
     wgmma_commit();
   }
   template <int kYoungest>
-  __device__ __forceinline__ void wait_scores() {
+  ATTN_DEVICE void wait_scores() {
     wgmma_wait<kYoungest>();
     wgmma_hold(s);
   }
-  __device__ __forceinline__ void wait_values() {
-    wgmma_wait<0>();
+  template <int kYoungest>
+  ATTN_DEVICE void wait_values() {
+    wgmma_wait<kYoungest>();
     wgmma_hold(o);
     wgmma_hold(p);
   }
+  /// The exponentials come before what follows. Else the assembler moves the wait for P V in front of them,
+  /// and nothing runs beside it; it keeps the order of a wait and a store, though, and this one needs the
+  /// sums.
+  ATTN_DEVICE void weights_are_done(uint32_t word) const {
+    if (lane == 0) shared_store(word, __float_as_int(sum[0] + sum[1]));
+  }
 
-  /// S becomes P. Returns whether O has to follow by rescale().
-  __device__ __forceinline__ bool weigh(const Walk& walk, int tile, float (&correction)[2]) {
-    const int j0 = tile * kKeys;
-    if constexpr (kExtended) finish(walk.place, j0);
-    if (walk.is_partial(args, tile)) hide(walk.place, j0);
+  /// S becomes P. Returns whether O has to follow by rescale(). `biases`: of the tile, in shared memory.
+  ATTN_DEVICE bool weigh(const Walk& walk, int tile, uint32_t biases, float (&correction)[2]) {
+    finish_scores(biases);
+    if (walk.is_partial(args, tile)) hide(walk.place, tile * kKeys);
+    return exponentials(correction);
+  }
+  /// The same of a tile behind the first one, without waiting for its maximum where that is possible: where
+  /// every row has a reference and every key is seen.
+  ATTN_DEVICE bool weigh_early(const Walk& walk, int tile, uint32_t biases, float (&correction)[2]) {
+    const bool partial = walk.is_partial(args, tile);
+    const bool settled = __all_sync(0xffffffffu, reference[0] != -INFINITY && reference[1] != -INFINITY) != 0;
+    finish_scores(biases);
+    if (!partial && settled) {
+      bool far;
+      const bool moved = early_exponentials(correction, far);
+      if (!far) return moved;
+      multiply_again(walk.place, tile * kKeys);
+      finish_scores(biases);
+    }
+    if (partial) hide(walk.place, tile * kKeys);
     return exponentials(correction);
   }
   /// P as the A operand of P V; also O in order for stmatrix.
-  __device__ __forceinline__ void pack_weights() {
+  ATTN_DEVICE void pack_weights() {
     ATTN_UNROLL
     for (int k = 0; k < kKeys / 4; ++k) p[k] = pack<T>(s[2 * k], s[2 * k + 1]);
   }
-  __device__ __forceinline__ void rescale(const float (&correction)[2]) {
+  ATTN_DEVICE void rescale(const float (&correction)[2]) {
     ATTN_UNROLL
     for (int k = 0; k < kWidth / 2; ++k) o[k] *= correction[k / 2 % 2];
   }
 
   /// O and LSE from the sums. inverse: 1 / sum, 0 of an empty row.
-  __device__ __forceinline__ void normalise(const Place& place, float (&inverse)[2]) {
+  ATTN_DEVICE void normalise(const Place& place, float (&inverse)[2]) {
     ATTN_UNROLL
     for (int r = 0; r < 2; ++r) {
       sum[r] = combine_lanes<Sum, 4>(sum[r]);
@@ -139,7 +162,7 @@ struct HopperRows {
     rescale(inverse);
   }
   /// The warp's rows of O to shared memory: the warpgroup's 64 rows in chunks of 64 channels.
-  __device__ __forceinline__ void stage_output(uint32_t rows) const {
+  ATTN_DEVICE void stage_output(uint32_t rows) const {
     const Chunk at = chunk_of_a(recomputed(lane));  // else all addresses wait in registers
     ATTN_UNROLL
     for (int k = 0; k < kWidth / 16; ++k) {
@@ -149,7 +172,7 @@ struct HopperRows {
     }
   }
   /// By one lane.
-  __device__ __forceinline__ void send_output(uint32_t rows, const Place& place) const {
+  ATTN_DEVICE void send_output(uint32_t rows, const Place& place) const {
     ATTN_UNROLL
     for (int c = 0; c < kWidth / 64; ++c) {
       if (64 * c < args.value_dim) {
@@ -162,7 +185,7 @@ struct HopperRows {
 
   /// Rows that hold NaN once more, without the tensor cores: they may not have seen the key that it comes
   /// from (0 NaN is NaN). Of a key that a row sees, NaN and infinity are added as they are.
-  __device__ __forceinline__ void repair(const Place& place, const float (&inverse)[2], uint32_t rows) const {
+  ATTN_DEVICE void repair(const Place& place, const float (&inverse)[2], uint32_t rows) const {
     ATTN_UNROLL
     for (int r = 0; r < 2; ++r) {
       float probe = 0;
@@ -182,38 +205,52 @@ struct HopperRows {
 
  private:
   /// Natural scores times this are exponents of 2.
-  __device__ __forceinline__ float factor() const { return kExtended ? 1.0f : args.scale * kLog2e; }
+  ATTN_DEVICE float factor() const { return kBiased ? 1.0f : args.scale * kLog2e; }
   /// Row of the warp's 16.
-  __device__ __forceinline__ uint32_t output_place(uint32_t rows, int row, int channel) const {
+  ATTN_DEVICE uint32_t output_place(uint32_t rows, int row, int channel) const {
     return rows + static_cast<uint32_t>(channel / 64 * 64 * 128) +
            swizzled_128(warp * 16 + row, channel % 64);
   }
 
-  __device__ __forceinline__ float finished(float score, const float* bias, int key) const {
-    score *= args.scale;
-    if (args.softcap != 0) score = args.softcap * tanhf(score / args.softcap);
-    if (bias) score += bias[-key];
-    return score * kLog2e;
-  }
-  /// Scale, softcap and bias; then scores are exponents of 2.
-  __device__ __forceinline__ void finish(const Place& place, int j0) {
-    const int last = static_cast<int>(args.seq_kv) - 1 - j0;
-    ATTN_UNROLL
-    for (int r = 0; r < 2; ++r) {
-      int64_t i = int64_t{place.i0} + row_of(r);
-      if (i >= args.seq_q) i = args.seq_q - 1;
-      const float* bias = args.bias.rows ? args.bias.head(place.h) + i - j0 : nullptr;
+  /// Scale and softcap; then scores are exponents of 2.
+  template <int count>
+  ATTN_DEVICE void cap(float (&scores)[count]) const {
+    const float inner = args.softcap == 0 ? 0.0f : args.scale / args.softcap;
+    const float outer = (args.softcap == 0 ? args.scale : args.softcap) * kLog2e;
+    if (args.softcap == 0) {
       ATTN_UNROLL
-      for (int k = 0; k < kKeyTiles * 2; ++k) {
-        const int key = 8 * (k / 2) + mma_c(lane, k % 2).column;
-        float& score = s[k / 2 * 4 + 2 * r + k % 2];
-        score = finished(score, bias, key < last ? key : last);
+      for (int k = 0; k < count; ++k) scores[k] *= outer;
+    } else {
+      ATTN_UNROLL
+      for (int k = 0; k < count; ++k) scores[k] = outer * tanh_approximate(scores[k] * inner);
+    }
+  }
+  /// A bias belongs to a distance: row r + 8 has at key j + 8 what row r has at key j, so each is read once.
+  ATTN_DEVICE void add_biases(uint32_t biases) {
+    const float factor = kCapped ? 1.0f : args.scale * kLog2e;
+    const uint32_t first = biases + 4 * static_cast<uint32_t>(row_of(0) - mma_c(lane, 0).column + kKeys - 1);
+    float below[2] = {shared_load_float(first + 32), shared_load_float(first + 28)};  // of row r + 8
+    ATTN_UNROLL
+    for (int n = 0; n < kKeyTiles; ++n) {
+      ATTN_UNROLL
+      for (int e = 0; e < 2; ++e) {
+        const float bias = shared_load_float(first - static_cast<uint32_t>(32 * n + 4 * e));
+        s[4 * n + e] = fmaf(s[4 * n + e], factor, bias);
+        s[4 * n + 2 + e] = fmaf(s[4 * n + 2 + e], factor, below[e]);
+        below[e] = bias;
       }
     }
   }
 
+  ATTN_DEVICE void finish_scores(uint32_t biases) {
+    if constexpr (kCapped) cap(s);
+    if constexpr (kBiased) {
+      if (!kCapped || args.bias.rows) add_biases(biases);
+    }
+  }
+
   /// Bit 2 n + e: whether the key of element e in eight keys n may be seen by query i. For block masks.
-  __device__ __forceinline__ uint32_t visible_bits(const Place& place, int64_t i, int j0) const {
+  ATTN_DEVICE uint32_t visible_bits(const Place& place, int64_t i, int j0) const {
     uint32_t bits = 0;
     if (i >= args.seq_q) return bits;
     ATTN_ROLL
@@ -224,33 +261,41 @@ struct HopperRows {
     return bits;
   }
   /// Distances far beyond a tile are alike.
-  __device__ __forceinline__ static int relative(int64_t distance) {
+  ATTN_DEVICE static int relative(int64_t distance) {
     constexpr int kFar = 1 << 20;
     return static_cast<int>(distance < -kFar ? -kFar : distance > kFar ? kFar : distance);
   }
   /// -inf for what the mask does not allow.
-  __device__ __forceinline__ void hide(const Place& place, int j0) {
+  ATTN_DEVICE void hide(const Place& place, int j0) {
     const int length = relative(int64_t{place.keys} - j0);
     ATTN_UNROLL
     for (int r = 0; r < 2; ++r) {
+      const int64_t i = int64_t{place.i0} + row_of(r);
       int begin = 0, end = length;
-      uint32_t bits = ~0u;
       if constexpr (kMasked) {
-        const int64_t i = int64_t{place.i0} + row_of(r);
         begin = relative(i - j0 + args.rule.band_low);
         end = min(end, relative(i - j0 + args.rule.band_high + 1));
-        if (args.rule.blocks) bits = visible_bits(place, i, j0);
       }
+      const int own = mma_c(lane, 0).column;
       ATTN_UNROLL
       for (int k = 0; k < kKeyTiles * 2; ++k) {
-        const int key = 8 * (k / 2) + mma_c(lane, k % 2).column;
-        const bool visible = key >= begin && key < end && (bits >> k & 1u);
+        const int key = 8 * (k / 2) + k % 2;
+        const bool visible = key >= begin - own && key < end - own;
         if (!visible) s[k / 2 * 4 + 2 * r + k % 2] = -INFINITY;
+      }
+      if constexpr (kMasked) {
+        if (args.rule.blocks) {
+          const uint32_t bits = visible_bits(place, i, j0);
+          ATTN_UNROLL
+          for (int k = 0; k < kKeyTiles * 2; ++k) {
+            if (!(bits >> k & 1u)) s[k / 2 * 4 + 2 * r + k % 2] = -INFINITY;
+          }
+        }
       }
     }
   }
 
-  __device__ __forceinline__ bool exponentials(float (&correction)[2]) {
+  ATTN_DEVICE bool exponentials(float (&correction)[2]) {
     const float factor = this->factor();
     bool moved = false;
     ATTN_UNROLL
@@ -282,11 +327,79 @@ struct HopperRows {
     return __any_sync(0xffffffffu, moved);
   }
 
+  /// exponentials() with the references as they are: the maximum is sought meanwhile, and P scaled afterwards
+  /// where it exceeds a reference by kSlack. `far`: it does by so much that P may have overflown; then
+  /// nothing is changed but S.
+  ATTN_DEVICE bool early_exponentials(float (&correction)[2], bool& far) {
+    constexpr float kFar = 100;
+    const float factor = this->factor();
+    float most[2], added[2];
+    bool moved = false;
+    far = false;
+    ATTN_UNROLL
+    for (int r = 0; r < 2; ++r) {
+      float highest[2] = {-INFINITY, -INFINITY}, sums[2] = {0, 0};
+      ATTN_UNROLL
+      for (int k = 0; k < kKeyTiles * 2; ++k) {
+        float& score = s[k / 2 * 4 + 2 * r + k % 2];
+        score = fmaf(score, factor, -reference[r]);
+        highest[k % 2] = fmaxf(highest[k % 2], score);
+        score = exp2_approximate(score);
+        sums[k % 2] += score;
+      }
+      most[r] = combine_lanes<Maximum, 4>(fmaxf(highest[0], highest[1]));
+      added[r] = sums[0] + sums[1];
+      moved = moved || most[r] > kSlack;
+      far = far || most[r] > kFar;
+      correction[r] = 1;
+    }
+    moved = __any_sync(0xffffffffu, moved);
+    if (moved) {
+      far = __any_sync(0xffffffffu, far);
+      if (far) return true;
+      ATTN_UNROLL
+      for (int r = 0; r < 2; ++r) {
+        if (most[r] > kSlack) {
+          correction[r] = exp2_approximate(-most[r]);
+          reference[r] += most[r];
+        }
+        ATTN_UNROLL
+        for (int k = 0; k < kKeyTiles * 2; ++k) s[k / 2 * 4 + 2 * r + k % 2] *= correction[r];
+        added[r] *= correction[r];
+      }
+    }
+    ATTN_UNROLL
+    for (int r = 0; r < 2; ++r) sum[r] = fmaf(sum[r], correction[r], added[r]);
+    return moved;
+  }
+  /// S = Q K^T of a tile of keys that all exist, from memory, without the tensor cores.
+  ATTN_DEVICE void multiply_again(const Place& place, int j0) {
+    const T* q[2];
+    ATTN_UNROLL
+    for (int r = 0; r < 2; ++r) {
+      const int64_t i = int64_t{place.i0} + row_of(r);
+      q[r] = args.q.row(place.b, i < args.seq_q ? i : args.seq_q - 1, place.h);
+    }
+    ATTN_UNROLL
+    for (int e = 0; e < kKeyTiles * 2; ++e) {
+      const int j = recomputed(j0) + e / 2 * 8 + mma_c(lane, e % 2).column;
+      const T* k = args.k.row(place.b, j, place.head_kv);
+      float sums[2] = {0, 0};
+      ATTN_ROLL
+      for (int c = 0; c < args.head_dim; ++c) {
+        sums[0] = fmaf(to_float(q[0][c]), to_float(k[c]), sums[0]);
+        sums[1] = fmaf(to_float(q[1][c]), to_float(k[c]), sums[1]);
+      }
+      s[e / 2 * 4 + e % 2] = sums[0];
+      s[e / 2 * 4 + 2 + e % 2] = sums[1];
+    }
+  }
+
   static constexpr int kOwn = kWidth / kWarpLanes;  ///< channels of a lane: lane + 32 k
 
   /// Of one row of the warp's 16; all lanes together.
-  __device__ __forceinline__ void repair_row(const Place& place, int row, float referred, float divided,
-                                             uint32_t rows) const {
+  ATTN_DEVICE void repair_row(const Place& place, int row, float referred, float divided,
+                              uint32_t rows) const {
     const int64_t i = int64_t{place.i0} + group * 64 + warp * 16 + row;
     const int lane = recomputed(this->lane);
     if (i >= args.seq_q) return;
@@ -311,7 +424,11 @@ struct HopperRows {
         if (lane + 32 * k < args.head_dim) score = fmaf(query[k], to_float(key[lane + 32 * k]), score);
       }
       score = combine_lanes<Sum, 32>(score);
-      if constexpr (kExtended) score = finished(score, bias, static_cast<int>(j));
+      if constexpr (kBiased) {
+        float one[1] = {kCapped ? score : score * args.scale * kLog2e};
+        if constexpr (kCapped) cap(one);
+        score = one[0] + (bias ? bias[-j] : 0.0f);
+      }
       const float weight = exp2_approximate(fmaf(score, factor(), -subtracted));
       const float rounded = to_float(half_of<T>(pack<T>(weight, weight), 0));
       ATTN_UNROLL
@@ -327,6 +444,7 @@ struct HopperRows {
       shared_store_16(output_place(rows, row, lane + 32 * k), static_cast<uint16_t>(pair & 0xffffu));
     }
   }
+#endif
 };
 
 }  // namespace attn

@@ -13,22 +13,32 @@ struct HopperRung {
   bool overlap = false;      ///< Q K^T of a tile runs beside P V of the tile before
   bool pingpong = false;     ///< warpgroups take turns between products and exponentials
   bool persistent = false;   ///< as many blocks as multiprocessors; each takes the next row of tiles
+  bool early = false;        ///< exponentials start before the tile's maximum is known
 };
 
 inline constexpr HopperRung kHopperBest = {
     .specialised = true, .overlap = true, .pingpong = true, .persistent = true};
 
-/// Warpgroups that compute, 64 queries each. Three leave 160 registers to a thread.
-constexpr int hopper_consumers(int width, FlashKind kind) {
-  return width == 64 && kind == FlashKind::plain ? 3 : 2;
+/// What an instance can do: nothing more; a mask; a mask and a Toeplitz bias; that, a softcap and a negative
+/// scale.
+enum class HopperKind { plain, masked, biased, capped };
+
+struct HopperTiling {
+  int consumers;  ///< warpgroups that compute, 64 queries each. Three leave 160 registers to a thread
+  int keys;       ///< of a tile
+
+  constexpr int rows() const { return 64 * consumers; }
+};
+/// What registers and shared memory hold.
+constexpr HopperTiling hopper_tiling(int width, HopperKind kind) {
+  if (width == 256) return {2, 80};
+  return {width == 64 && kind <= HopperKind::masked ? 3 : 2, 128};
 }
-constexpr int hopper_rows(int width, FlashKind kind) { return 64 * hopper_consumers(width, kind); }
-/// The most that registers and shared memory hold.
-constexpr int hopper_keys(int width) { return width == 256 ? 80 : 128; }
 
 /// Places in shared memory, from a multiple of 1024 bytes on. Tiles are chunks of 64 channels (wgmma.cuh);
-/// the queries of each warpgroup lie together, and its rows of O take their place.
-template <int kRows, int kKeys, int kWidth>
+/// the queries of each warpgroup lie together, and its rows of O take their place. kBiased: a tile of keys
+/// brings the biases of its distances, from row 0 and its last key on.
+template <int kRows, int kKeys, int kWidth, bool kBiased>
 struct HopperShared {
   static constexpr int kStages = 2;  ///< of K and of V
   static constexpr int kQueryStages = kWidth == 256 ? 1 : 2;
@@ -39,7 +49,10 @@ struct HopperShared {
   static constexpr uint32_t kBarriersAt = kValuesAt + kStages * kTileBytes;
   static constexpr int kBarriers = 2 * kQueryStages + 4 * kStages + 4;
   static constexpr uint32_t kIndexAt = kBarriersAt + 8 * kBarriers;
-  static constexpr uint32_t kBytes = kIndexAt + 2 * 4;
+  static constexpr uint32_t kUnreadAt = kIndexAt + 2 * 4;
+  static constexpr uint32_t kBiasBytes = kBiased ? (kRows + kKeys) * 4 : 0;
+  static constexpr uint32_t kBiasAt = (kUnreadAt + kRows / 16 * 4 + 15) / 16 * 16;
+  static constexpr uint32_t kBytes = kBiasAt + kStages * kBiasBytes;
   static_assert(kTileBytes % 1024 == 0 && kQueryBytes % 1024 == 0,
                 "the swizzle counts from multiples of 1024");
 
@@ -53,6 +66,9 @@ struct HopperShared {
   }
   ATTN_HOST_DEVICE uint32_t values(int stage) const {
     return base + kValuesAt + static_cast<uint32_t>(stage) * kTileBytes;
+  }
+  ATTN_HOST_DEVICE uint32_t bias(int stage) const {
+    return base + kBiasAt + static_cast<uint32_t>(stage) * kBiasBytes;
   }
   ATTN_HOST_DEVICE uint32_t k_full(int stage) const { return barrier(stage); }
   ATTN_HOST_DEVICE uint32_t k_empty(int stage) const { return barrier(kStages + stage); }
@@ -69,10 +85,25 @@ struct HopperShared {
   ATTN_HOST_DEVICE uint32_t index(int stage) const {
     return base + kIndexAt + 4 * static_cast<uint32_t>(stage);
   }
+  /// A word of each warp that computes, written for the order of instructions alone
+  /// (HopperRows::weights_are_done).
+  ATTN_HOST_DEVICE uint32_t unread(int warp) const {
+    return base + kUnreadAt + 4 * static_cast<uint32_t>(warp);
+  }
 
  private:
   ATTN_HOST_DEVICE uint32_t barrier(int number) const {
     return base + kBarriersAt + 8 * static_cast<uint32_t>(number);
+  }
+};
+
+/// Elements that rows of biases have beyond those of the problem, so that those of any tile are there,
+/// aligned to 16 bytes.
+struct HopperBiasEnds {
+  int64_t front, back;
+
+  static HopperBiasEnds of(const Problem& p, HopperTiling tiling) {
+    return {tiling.keys + (4 - p.seq_kv % 4) % 4, tiling.rows() + 1};
   }
 };
 
