@@ -64,12 +64,14 @@ def test_the_program_builds_with_the_packages_hidden(bundle, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     build = tmp_path / "build"
-    flags = "-DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-O0 -DATTN_CUDA=OFF -DATTN_PEERS=OFF -DBUILD_TESTING=OFF"
+    # As on a day with a GPU, what bundles are for; the kernels of the roofs use the headers and the library that variants would.
+    flags = ("-DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-O0 -DATTN_CUDA=OFF -DATTN_CPU_VARIANTS=OFF -DATTN_PEERS=OFF "
+             "-DBUILD_TESTING=OFF")
     script = ["set -e", *hide(installed_files(), empty),
               "! test -s /usr/include/hwloc.h", "! test -e /usr/include/fmt/core.h",
               f"cmake -S {SOURCE} -B {build} -G Ninja {flags} -DCMAKE_PREFIX_PATH={bundle}", f"ninja -C {build} attnbench",
               f"{build}/attnbench env", f"ldd {build}/attnbench",
-              f"{build}/attnbench check --variants '^(reference|flash)/cpu$' --problem hq=2,nq=33,d=16,mask=causal"]
+              f"{build}/attnbench check --variants '^reference/cpu$' --problem hq=2,nq=33,d=16,mask=causal,scope=block"]
     done = subprocess.run(["unshare", "--mount", "bash", "-c", "\n".join(script)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "Eigen's products" in done.stdout
