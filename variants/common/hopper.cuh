@@ -140,7 +140,8 @@ __device__ __forceinline__ void tma_store(const void* map, uint32_t from, int c0
       "r"(from), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
       : "memory");
 }
-/// Contiguous bytes; `bytes` and both addresses are multiples of 16.
+/// Contiguous bytes to shared memory, counted at the barrier as by tma_load(); `bytes` and both addresses are
+/// multiples of 16.
 __device__ __forceinline__ void bulk_load(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier) {
   asm volatile(
       "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
@@ -157,13 +158,6 @@ __device__ __forceinline__ void bulk_add(float* to, uint32_t from, uint32_t byte
 __device__ __forceinline__ void bulk_store(float* to, uint32_t from, uint32_t bytes) {
   asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(from), "r"(bytes)
                : "memory");
-}
-/// Plain memory to shared memory; counts at the barrier as tma_load() does.
-__device__ __forceinline__ void bulk_load(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier) {
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
-      "l"(from), "r"(bytes), "r"(barrier)
-      : "memory");
 }
 /// The thread's stores and additions since the last commit become a group.
 __device__ __forceinline__ void bulk_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
