@@ -24,9 +24,9 @@ bool accepted(const BasicTensor<Void>& tensor, const Problem& p, bool of_queries
 }
 bool tma_accepts_all(const Problem& p, const Backward& args) {
   return accepted(args.q, p, true, p.head_dim) && accepted(args.d_q, p, true, p.head_dim) &&
-         accepted(args.d_o, p, true, p.value_dim) && accepted(args.k, p, false, p.head_dim) &&
-         accepted(args.d_k, p, false, p.head_dim) && accepted(args.v, p, false, p.value_dim) &&
-         accepted(args.d_v, p, false, p.value_dim);
+         accepted(args.o, p, true, p.value_dim) && accepted(args.d_o, p, true, p.value_dim) &&
+         accepted(args.k, p, false, p.head_dim) && accepted(args.d_k, p, false, p.head_dim) &&
+         accepted(args.v, p, false, p.value_dim) && accepted(args.d_v, p, false, p.value_dim);
 }
 
 template <class Body>

@@ -16,9 +16,6 @@ struct HopperRung {
   bool early = false;        ///< exponentials start before the tile's maximum is known
 };
 
-inline constexpr HopperRung kHopperBest = {
-    .specialised = true, .overlap = true, .pingpong = true, .persistent = true};
-
 /// What an instance can do: nothing more; a mask; a mask and a Toeplitz bias; that, a softcap and a negative
 /// scale.
 enum class HopperKind { plain, masked, biased, capped };
@@ -34,6 +31,17 @@ constexpr HopperTiling hopper_tiling(int width, HopperKind kind) {
   if (width == 256) return {2, 80};
   return {width == 64 && kind != HopperKind::capped ? 3 : 2, 128};
 }
+/// What flash/cuda/hopper has, by measurements on an H200 (README.md): turns pay where exponentials are as
+/// long as products, the early start everywhere else but without a mask at d = 128.
+constexpr HopperRung hopper_best_rung(int width, HopperKind kind) {
+  const bool plain = kind == HopperKind::plain;
+  return {.specialised = true,
+          .overlap = true,
+          .pingpong = width == 64 && plain,
+          .persistent = true,
+          .early = !(width == 128 && plain)};
+}
+
 /// Also built, for fewer queries: one warpgroup less.
 constexpr bool hopper_has_smaller(int width, HopperKind kind) {
   return width <= 128 && kind <= HopperKind::masked;
