@@ -16,7 +16,8 @@ constexpr HopperRung kSingle{}, kSpecialised{true}, kOverlap{true, true}, kPingp
 
 struct Launch {
   HostRun how;
-  int blocks = 2;  ///< of a persistent kernel; two are at work at a time
+  int blocks = 2;      ///< of a persistent kernel; two are at work at a time
+  bool small = false;  ///< tiles, where there are two sizes
 };
 
 template <HopperRung kRung, class Body>
@@ -24,15 +25,23 @@ void launch_body(const Body& body, const Launch& launch) {
   const auto count = static_cast<int>(body.args.schedule.count());
   HostLaunch::run(body, kRung.persistent ? std::min(count, launch.blocks) : count, 2, launch.how);
 }
-template <class T, HopperKind kKind, HopperRung kRung, bool kEveryWidth>
+template <class T, int kWidth, HopperKind kKind, HopperRung kRung, bool kEverything>
+void launch_tiles(const FlashHopperArgs<T>& args, const Launch& launch) {
+  constexpr HopperTiling kLarge = hopper_tiling(kWidth, kKind), kSmall = hopper_smaller(kLarge);
+  if constexpr (kEverything && hopper_has_smaller(kWidth, kKind)) {
+    if (launch.small) return launch_body<kRung>(FlashHopper<T, kWidth, kKind, kRung, kSmall>{args}, launch);
+  }
+  launch_body<kRung>(FlashHopper<T, kWidth, kKind, kRung, kLarge>{args}, launch);
+}
+template <class T, HopperKind kKind, HopperRung kRung, bool kEverything>
 void launch_width(const Problem& p, const FlashHopperArgs<T>& args, const Launch& launch) {
   const int width = flash_mma_width(p);
-  if constexpr (kEveryWidth) {
-    if (width == 64) return launch_body<kRung>(FlashHopper<T, 64, kKind, kRung>{args}, launch);
-    if (width == 256) return launch_body<kRung>(FlashHopper<T, 256, kKind, kRung>{args}, launch);
+  if constexpr (kEverything) {
+    if (width == 64) return launch_tiles<T, 64, kKind, kRung, true>(args, launch);
+    if (width == 256) return launch_tiles<T, 256, kKind, kRung, true>(args, launch);
   }
   REQUIRE(width == 128);
-  launch_body<kRung>(FlashHopper<T, 128, kKind, kRung>{args}, launch);
+  launch_tiles<T, 128, kKind, kRung, kEverything>(args, launch);
 }
 
 /// kEverything: all widths and kinds; else plain and masked at width 128.
@@ -45,11 +54,14 @@ Outputs<float> run_hopper(const Problem& p, const Inputs<float>& inputs, const H
   HostTensorMaps maps;
   return run_forward<T>(p, inputs, layout, [&](const Forward& forward) {
     REQUIRE(hopper_strides(p, forward));
+    const HopperTiling large = hopper_tiling_of(p), tiling = launch.small ? hopper_smaller(large) : large;
     const auto args = hopper_args<T>(
-        HostQueue(), p, forward, scratch, [&](const auto& tensor, const TensorShape& shape, int rows) {
+        HostQueue(), p, forward, scratch,
+        [&](const auto& tensor, const TensorShape& shape, int rows) {
           return maps.add(host_tensor_map(const_cast<void*>(static_cast<const void*>(tensor.data)),
                                           tensor_box(tensor, shape, rows)));
-        });
+        },
+        tiling);
     const HopperKind kind = hopper_kind(p);
     if (kind == HopperKind::plain) {
       launch_width<T, HopperKind::plain, kRung, kEverything>(p, args, launch);
@@ -76,6 +88,7 @@ void check_hopper(const std::string& text, Fill fill = Fill::peaked) {
     Launch launch;
     launch.how.seed = seed;
     launch.how.shared_first = seed % 2 == 0 ? 1024 : 1040;
+    launch.small = seed == 3 && kEverything && hopper_has_smaller(flash_mma_width(p), hopper_kind(p));
     const Verdict verdict = compare(p, truth, run_hopper<T, kRung, kEverything>(p, inputs, layout, launch));
     INFO(text << " seed " << seed << " fill " << to_text(fill) << ": " << verdict.reason);
     CHECK(verdict.ok);
