@@ -3,7 +3,7 @@
 
 #include <set>
 
-#include "tests/host_backward.h"
+#include "tests/host_mma_backward.h"
 #include "variants/flash/flash_mma_backward.cuh"
 
 using namespace attn;
@@ -13,20 +13,10 @@ namespace {
 template <class T>
 Outputs<float> run_mma_as(const Problem& p, const Inputs<float>& inputs, HostSchedule schedule,
                           const HostLayout& layout) {
-  const HostQueue queue(schedule);
-  HostWorkspace before([&](Workspace& counting) { FlashMmaScratch::take(p, counting); });
-  HostWorkspace after([&](Workspace& counting) { FlashMmaBackwardScratch::take(p, counting); });
-  FlashMmaScratch::take(p, before.granting).prepare(queue, p);
-  FlashMmaBackwardScratch::take(p, after.granting).prepare(queue, p);
-  before.granting.rewind();
-  after.granting.rewind();
-  return run_backward<T>(
-      p, inputs, layout,
-      [&](const Forward& args) {
-        flash_mma_forward<T>(queue, p, args, FlashMmaScratch::take(p, before.granting));
-      },
-      [&](const Backward& args) {
-        flash_mma_backward<T>(queue, p, args, FlashMmaBackwardScratch::take(p, after.granting));
+  return run_mma_backward<T, FlashMmaBackwardScratch>(
+      p, inputs, schedule, layout,
+      [&](const HostQueue& queue, const Backward& args, const FlashMmaBackwardScratch& scratch) {
+        flash_mma_backward<T>(queue, p, args, scratch);
       });
 }
 Outputs<float> run_mma(const Problem& p, const Inputs<float>& inputs, HostSchedule schedule,

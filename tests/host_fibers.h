@@ -2,7 +2,8 @@
 // Threads of a GPU as fibers of one host thread, in warps, beside operations that the hardware carries out by
 // itself. One seed is one interleaving: which warp or operation goes next is drawn, either anew each time or
 // by priorities that change now and then (Burckhardt et al., "A randomized scheduler with probabilistic
-// guarantees of finding bugs", 2010). Waiting without end is found and told.
+// guarantees of finding bugs", 2010), with operations among the warps or as late as can be. Waiting without
+// end is found and told.
 
 #include <ucontext.h>
 
@@ -24,7 +25,7 @@ struct HostEvent {
 
 class HostFibers {
  public:
-  explicit HostFibers(uint64_t seed) : random_(seed), by_priority_(seed % 3 != 0) {}
+  explicit HostFibers(uint64_t seed) : random_(seed), by_priority_(seed % 4 != 0), late_(seed % 4 == 1) {}
   HostFibers(const HostFibers&) = delete;
   HostFibers& operator=(const HostFibers&) = delete;
 
@@ -53,14 +54,11 @@ class HostFibers {
     while (step()) {
     }
     std::string waits;
-    for (size_t k = 0; k < fibers_.size(); k += kLanes) {
-      for (size_t lane = 0; lane < kLanes; ++lane) {
-        const Fiber& fiber = *fibers_[k + lane];
-        if (fiber.done) continue;
-        waits +=
-            "\n  warp " + std::to_string(k / kLanes) + " lane " + std::to_string(lane) + ": " + fiber.what;
-        break;
-      }
+    int told = -1;  // a warp's first lane that waits speaks for all
+    for (const auto& fiber : fibers_) {
+      if (fiber->done || fiber->warp == told) continue;
+      told = fiber->warp;
+      waits += "\n  warp " + std::to_string(told) + ": " + fiber->what;
     }
     if (!waits.empty()) throw std::logic_error("deadlock" + waits);
   }
@@ -93,7 +91,8 @@ class HostFibers {
   uint64_t random() { return random_(); }
 
  private:
-  static constexpr size_t kLanes = 32, kStackBytes = 128 << 10;
+  static constexpr int kLanes = 32;
+  static constexpr size_t kStackBytes = 128 << 10;
   struct Fiber {
     ucontext_t context;
     std::unique_ptr<char[]> stack;
@@ -132,6 +131,7 @@ class HostFibers {
     const size_t none = warps_.size() + operations_.size();
     size_t chosen = none, candidates = 0;
     for (size_t k = 0; k < none; ++k) {
+      if (late_ && k >= warps_.size() && chosen < warps_.size()) break;
       if (k < warps_.size() && warps_[k].ready.empty()) continue;
       ++candidates;
       const bool better =
@@ -161,7 +161,7 @@ class HostFibers {
   }
 
   std::mt19937_64 random_;
-  bool by_priority_;
+  bool by_priority_, late_;
   std::vector<std::unique_ptr<Fiber>> fibers_;
   std::vector<Warp> warps_;
   std::vector<Operation> operations_;

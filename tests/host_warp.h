@@ -150,10 +150,12 @@ class HostWarp {
     }
   }
 
-  template <bool kTransposed, class Address>
-  Lanes<Matrices> load_matrices(const Address& address) {
+  template <bool kTransposed, class T, class Start>
+  Lanes<Matrices> load_matrices(const T* tile, const Start& start, int flip, int further) {
+    if (flip * static_cast<int>(sizeof(T)) / 128 != 0) throw std::logic_error("ldmatrix: flipped too far");
     Lanes<Matrices> loaded;
-    model_ldmatrix(kTransposed, address, loaded.values);
+    model_ldmatrix(
+        kTransposed, [&](int lane) { return tile + (start(lane) ^ flip) + further; }, loaded.values);
     return loaded;
   }
   template <class Address>

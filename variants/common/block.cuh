@@ -114,7 +114,7 @@ class CudaBlock {
 template <class Body>
 __global__ void __launch_bounds__(Body::kThreads, Body::kMinBlocks)
     block_kernel(const __grid_constant__ Body body) {
-  extern __shared__ Float4 attn_shared[];
+  extern __shared__ __align__(128) Float4 attn_shared[];  // tiles are flipped within 128 bytes
   CudaBlock<typename Body::Thread> block;
   body.run(block, static_cast<int64_t>(blockIdx.x), reinterpret_cast<float*>(attn_shared));
 }

@@ -63,6 +63,16 @@ ATTN_HOST_DEVICE inline TileRange visited_tiles(const MaskRule& rule, int64_t i0
   return {begin / keys, (end + keys - 1) / keys};
 }
 
+/// Tiles [first, last) of `keys` keys of which band and padding hide nothing from any query of [i0, i1);
+/// `rule` is of a batch entry.
+ATTN_HOST_DEVICE inline TileRange full_tiles(const MaskRule& rule, int64_t i0, int64_t i1, int64_t keys) {
+  int64_t begin = i1 - 1 + rule.band_low, end = i0 + rule.band_high + 1;
+  if (begin < 0) begin = 0;
+  if (end > rule.seq_kv) end = rule.seq_kv;
+  if (end <= begin) return {0, 0};
+  return {(begin + keys - 1) / keys, end / keys};
+}
+
 /// The first tile from `tile` on that is not empty, or range.last.
 ATTN_HOST_DEVICE inline int64_t next_tile(const MaskRule& rule, int64_t i0, int64_t i1, int64_t keys,
                                           int64_t tile, const TileRange& range) {

@@ -31,22 +31,29 @@ ATTN_DEVICE void multiply_tiles(Warp& warp, const T* rows, const T* columns,
       }
     }
   });
-  ATTN_UNROLL_4  // the swizzle repeats
-      for (int step = 0; step < kWidth / kMmaDepth<T>; ++step) {
+  const auto multiply_step = [&](int step) {
+    // two chunks a step; what the swizzle does to a lane's chunk repeats after eight
+    const int flip = Tile::kElements * (2 * step % 8), further = Tile::kElements * (2 * step / 8 * 8);
     typename Warp::template Lanes<MmaOperand<T>> a[kRowTiles];
     ATTN_UNROLL
     for (int m = 0; m < kRowTiles; ++m) {
-      a[m] = warp.template operand<T>(warp.template load_matrices<false>([=](int lane) {
-        const Chunk at = chunk_of_a(lane);
-        return rows + Tile::offset(16 * m + at.row, 2 * step, at.chunk);
-      }));
+      a[m] = warp.template operand<T>(warp.template load_matrices<false>(
+          rows,
+          [](int lane) {
+            const Chunk at = chunk_of_a(lane);
+            return Tile::offset(at.row, at.chunk);
+          },
+          flip, further + 16 * m * kWidth));
     }
     ATTN_UNROLL
     for (int n = 0; n < kColumnTiles; n += 2) {
-      const auto b = warp.template operand<T>(warp.template load_matrices<false>([=](int lane) {
-        const Chunk at = chunk_of_b(lane);
-        return columns + Tile::offset(8 * n + at.row, 2 * step, at.chunk);
-      }));
+      const auto b = warp.template operand<T>(warp.template load_matrices<false>(
+          columns,
+          [](int lane) {
+            const Chunk at = chunk_of_b(lane);
+            return Tile::offset(at.row, at.chunk);
+          },
+          flip, further + 8 * n * kWidth));
       ATTN_UNROLL
       for (int m = 0; m < kRowTiles; ++m) {
         ATTN_UNROLL
@@ -56,6 +63,14 @@ ATTN_DEVICE void multiply_tiles(Warp& warp, const T* rows, const T* columns,
         }
       }
     }
+  };
+  constexpr int kSteps = kWidth / kMmaDepth<T>;
+  if constexpr (sizeof(T) == 2) {
+    ATTN_UNROLL
+    for (int step = 0; step < kSteps; ++step) multiply_step(step);
+  } else {  // three products each: a body of all steps would be too long
+    ATTN_UNROLL_4
+    for (int step = 0; step < kSteps; ++step) multiply_step(step);
   }
 }
 
@@ -99,10 +114,13 @@ ATTN_DEVICE void add_weighted_tile(Warp& warp, Accumulators<kRowTiles, kColumnTi
           return columns + Tile::offset(8 * step + at.row, 2 * (n + k / 2), at.chunk) + at.element;
         });
       } else {
-        loaded = warp.template load_matrices<true>([=](int lane) {
-          const Chunk at = chunk_of_b_transposed(lane);
-          return columns + Tile::offset(16 * step + at.row, n, at.chunk);
-        });
+        loaded = warp.template load_matrices<true>(
+            columns,
+            [](int lane) {
+              const Chunk at = chunk_of_b_transposed(lane);
+              return Tile::offset(at.row, at.chunk);
+            },
+            Tile::kElements * (n % 8), 16 * step * kWidth + Tile::kElements * (n / 8 * 8));
       }
       const auto b = warp.template operand<T>(loaded);
       ATTN_UNROLL

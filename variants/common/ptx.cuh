@@ -63,6 +63,20 @@ ATTN_DEVICE float tf32_rounded(float value) {
   return rounded;
 }
 
+/// Four sums in global memory (16 bytes, aligned) to which other blocks add too, in any order.
+ATTN_DEVICE void add_to_memory(float* to, const float (&four)[4]) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)),
+               "f"(four[0]), "f"(four[1]), "f"(four[2]), "f"(four[3])
+               : "memory");
+#elif defined(__CUDA_ARCH__)
+  ATTN_UNROLL
+  for (int k = 0; k < 4; ++k) atomicAdd(to + k, four[k]);
+#else
+  for (int k = 0; k < 4; ++k) to[k] += four[k];
+#endif
+}
+
 #if defined(__CUDACC__)
 
 /// Two numbers rounded to nearest even, `low` in the lower half.
@@ -112,16 +126,16 @@ __device__ __forceinline__ void cp_async_wait_group() {
 }
 
 template <bool kTransposed>
-__device__ __forceinline__ Matrices ldmatrix_x4(const void* shared) {
+__device__ __forceinline__ Matrices ldmatrix_x4(uint32_t shared) {
   Matrices m;
   if constexpr (kTransposed) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(m.of[0]), "=r"(m.of[1]), "=r"(m.of[2]), "=r"(m.of[3])
-                 : "r"(shared_address(shared)));
+                 : "r"(shared));
   } else {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(m.of[0]), "=r"(m.of[1]), "=r"(m.of[2]), "=r"(m.of[3])
-                 : "r"(shared_address(shared)));
+                 : "r"(shared));
   }
   return m;
 }

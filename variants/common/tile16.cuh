@@ -128,6 +128,13 @@ struct Tile16 {
     return found;
   }
 
+  /// The same for what a lane has loaded.
+  ATTN_DEVICE static Matrices cleaned(Matrices loaded) {
+    ATTN_UNROLL
+    for (uint32_t& word : loaded.of) word &= ~((not_finite(word) >> 15) * 0xffffu);
+    return loaded;
+  }
+
   /// The kRows rows of a warp.
   template <int kRows>
   ATTN_DEVICE static void store(int lane, const T* tile, const TileRows<T>& to) {

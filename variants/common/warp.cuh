@@ -5,7 +5,9 @@
 //
 //   warp.each([&](int lane, Thread& state) { ... });             every lane for itself
 //   auto x = warp.make([&](int lane, Thread& state) { ... });    a register in every lane
-//   auto m = warp.template load_matrices<kTransposed>(address);  ldmatrix; address(lane)
+//   auto m = warp.template load_matrices<kTransposed>(tile, start, flip, further);
+//                                                                ldmatrix at tile + (start(lane) ^ flip) +
+//                                                                further
 //   auto m = warp.load_words(address);                           4 bytes at address(lane, 0), .., (lane, 3)
 //   auto a = warp.template operand<T>(m);                        as the tensor cores take it
 //   warp.template multiply<T>(c, a, b, half);                    mma; c(state) is a float[4]
@@ -107,9 +109,14 @@ class CudaWarp {
     for (int k = 0; k < count; ++k) (state_.*field)[k] = combine_lanes<Combine, lanes>((state_.*field)[k]);
   }
 
-  template <bool kTransposed, class Address>
-  __device__ __forceinline__ Lanes<Matrices> load_matrices(const Address& address) {
-    return {ldmatrix_x4<kTransposed>(address(lane_))};
+  /// The tile is aligned to 128 bytes, and `flip` stays within them: constants cost one exclusive-or.
+  template <bool kTransposed, class T, class Start>
+  __device__ __forceinline__ Lanes<Matrices> load_matrices(const T* tile, const Start& start, int flip,
+                                                           int further) {
+    constexpr int kBytes = sizeof(T);
+    const uint32_t first = shared_address(tile) + static_cast<uint32_t>(start(lane_) * kBytes);
+    return {ldmatrix_x4<kTransposed>((first ^ static_cast<uint32_t>(flip * kBytes)) +
+                                     static_cast<uint32_t>(further * kBytes))};
   }
   template <class Address>
   __device__ __forceinline__ Lanes<Matrices> load_words(const Address& address) {

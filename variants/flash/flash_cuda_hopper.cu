@@ -37,7 +37,8 @@ class FlashCudaHopper final : public Variant {
     HopperScratch::take(p, counting);
   }
   Cost cost(const Problem& p) const override {
-    return p.pass == Pass::bwd ? FlashCudaHopperBackward::cost(p) : hopper_cost(p);
+    return p.pass == Pass::bwd ? FlashCudaHopperBackward::cost(p)
+                               : hopper_cost(p, hopper_tiling_in_use<HopperTopRung>(p));
   }
   void prepare(const Context& context, const Problem& p, Workspace& workspace) const override {
     if (p.pass == Pass::bwd) return FlashCudaHopperBackward::prepare(context, p, workspace);
@@ -47,7 +48,7 @@ class FlashCudaHopper final : public Variant {
                Workspace& workspace) const override {
     const HopperScratch scratch = HopperScratch::take(p, workspace);
     if (p.dtype == Dtype::f16) return hopper_forward_f16(context, p, args, scratch);
-    hopper_forward<Bf16, kHopperBest, true>(context, p, args, scratch);
+    hopper_forward<Bf16, HopperTopRung>(context, p, args, scratch);
   }
   void backward(const Context& context, const Problem& p, const Backward& args,
                 Workspace& workspace) const override {

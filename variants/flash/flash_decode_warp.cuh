@@ -123,10 +123,13 @@ struct FlashDecodeWarp {
  private:
   template <class Warp>
   ATTN_DEVICE static auto load_queries_of(Warp& warp, const T* queries, int step) {
-    return warp.template load_matrices<false>([=](int lane) {
-      const Chunk at = chunk_of_a(lane);
-      return queries + Tile::offset(at.row, 2 * step + at.chunk);
-    });
+    return warp.template load_matrices<false>(
+        queries,
+        [](int lane) {
+          const Chunk at = chunk_of_a(lane);
+          return Tile::offset(at.row, at.chunk);
+        },
+        Tile::kElements * (2 * step % 8), Tile::kElements * (2 * step / 8 * 8));
   }
   template <class Warp>
   ATTN_DEVICE static auto queries_of(Warp& warp, const T* queries, int step) {
@@ -147,10 +150,13 @@ struct FlashDecodeWarp {
     ATTN_UNROLL
     for (int step = 0; step < kSteps; ++step) {
       const auto a = queries_of(warp, queries, step);
-      const auto b = warp.template load_matrices<false>([=](int lane) {
-        const Chunk at = chunk_of_b(lane);
-        return keys + Tile::offset(at.row, 2 * step + at.chunk);
-      });
+      const auto b = warp.template load_matrices<false>(
+          keys,
+          [](int lane) {
+            const Chunk at = chunk_of_b(lane);
+            return Tile::offset(at.row, at.chunk);
+          },
+          Tile::kElements * (2 * step % 8), Tile::kElements * (2 * step / 8 * 8));
       ATTN_UNROLL
       for (int half = 0; half < 2; ++half) {
         warp.template multiply<T>([=](Thread& state) -> Accumulator& { return state.s[half]; }, a, b, half);
@@ -275,10 +281,13 @@ struct FlashDecodeWarp {
     });
     ATTN_UNROLL
     for (int n = 0; n < kChannelTiles; n += 2) {
-      const auto b = warp.template load_matrices<true>([=](int lane) {
-        const Chunk at = chunk_of_b_transposed(lane);
-        return values + Tile::offset(at.row, n + at.chunk);
-      });
+      const auto b = warp.template load_matrices<true>(
+          values,
+          [](int lane) {
+            const Chunk at = chunk_of_b_transposed(lane);
+            return Tile::offset(at.row, at.chunk);
+          },
+          Tile::kElements * (n % 8), Tile::kElements * (n / 8 * 8));
       ATTN_UNROLL
       for (int half = 0; half < 2; ++half) {
         warp.template multiply<T>([=](Thread& state) -> Accumulator& { return state.o[n + half]; }, weights,

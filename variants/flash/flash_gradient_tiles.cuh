@@ -19,16 +19,28 @@ ATTN_HOST_DEVICE inline TileRange seeing_tiles(const MaskRule& rule, int64_t seq
   return {begin / queries, (end + queries - 1) / queries};
 }
 
+/// Those of which band and padding hide no pair with a key of [j0, j1). None where that is beyond the last
+/// key: such rows of a block are hidden too.
+ATTN_HOST_DEVICE inline TileRange full_seeing_tiles(const MaskRule& rule, int64_t seq_q, int64_t j0,
+                                                    int64_t j1, int64_t queries) {
+  int64_t begin = j1 - 1 - rule.band_high, end = j0 - rule.band_low + 1;
+  if (begin < 0) begin = 0;
+  if (j1 > rule.seq_kv || end <= begin) return {0, 0};
+  // the last tile may stick out: what is beyond the last query has no weight
+  return {(begin + queries - 1) / queries, end >= seq_q ? (seq_q + queries - 1) / queries : end / queries};
+}
+
 /// A block has kRows rows (queries or keys); a tile has kColumns of the other side. The rest as FlashTiles.
 template <int kRows, int kColumns, bool kMasked, bool kOfQueries>
 struct FlashGradientTiles {
   struct Place {
     int b;
-    int row_head;     ///< of q for queries, of k and v for keys
-    int column_head;  ///< of the other side: the first that the block needs
-    uint32_t r0;      ///< first row
-    uint32_t keys;    ///< of the batch entry
-    int first, last;  ///< tiles that may have to be visited
+    int row_head;               ///< of q for queries, of k and v for keys
+    int column_head;            ///< of the other side: the first that the block needs
+    uint32_t r0;                ///< first row
+    uint32_t keys;              ///< of the batch entry
+    int first, last;            ///< tiles that may have to be visited
+    int full_first, full_last;  ///< as in FlashTiles
   };
   /// A tile, and the query head it is visited for: of keys, all heads of the group one after the other.
   struct Step {
@@ -59,13 +71,18 @@ struct FlashGradientTiles {
     place.r0 = (kOfQueries ? tiles - 1 - tile : tile) * kRows;
     place.keys = static_cast<uint32_t>(kMasked ? shape.rule.key_length(place.b) : shape.seq_kv);
     TileRange range{0, (columns(shape) + kColumns - 1) / kColumns};
+    TileRange full{0, kOfQueries ? columns(shape) / kColumns : range.last};
     if constexpr (kMasked) {
       const MaskRule rule = rule_of(shape, place);
       range = kOfQueries ? visited_tiles(rule, place.r0, end_of(shape, place), kColumns)
                          : seeing_tiles(rule, shape.seq_q, place.r0, int64_t{place.r0} + kRows, kColumns);
+      full = kOfQueries ? full_tiles(rule, place.r0, end_of(shape, place), kColumns)
+                        : full_seeing_tiles(rule, shape.seq_q, place.r0, int64_t{place.r0} + kRows, kColumns);
     }
     place.first = static_cast<int>(range.first);
     place.last = static_cast<int>(range.last);
+    place.full_first = static_cast<int>(full.first);
+    place.full_last = static_cast<int>(full.last);
     return place;
   }
   /// Behind the last row.
@@ -98,21 +115,21 @@ struct FlashGradientTiles {
 
   /// Whether a pair of the tile has to be told apart: hidden by the mask, or a key beyond the last.
   ATTN_HOST_DEVICE static bool is_partial(const FlashShape& shape, const Place& place, Step step) {
-    if (kOfQueries && (int64_t{step.tile} + 1) * kColumns > place.keys) return true;
-    if constexpr (kMasked) return kind_of(shape, place, step.tile) != TileKind::full;
-    return false;
+    if (!kMasked && !kOfQueries) return false;
+    if (step.tile < place.full_first || step.tile >= place.full_last) return true;
+    return kMasked && shape.rule.blocks && kind_of(shape, place, step.tile) != TileKind::full;
   }
 
  private:
   /// The first step from `step` on with something to see.
   ATTN_HOST_DEVICE static Step from(const FlashShape& shape, const Place& place, Step step) {
-    if constexpr (kMasked) {
+    if (kMasked && shape.rule.blocks) {
       while (step.tile < place.last && kind_of(shape, place, step.tile) == TileKind::empty) ++step.tile;
     }
     if (step.tile < place.last) return step;
     if (step.head + 1 >= heads(shape)) return {heads(shape), 0};
     step = {step.head + 1, place.first};
-    if constexpr (kMasked) {
+    if (kMasked && shape.rule.blocks) {
       while (step.tile < place.last && kind_of(shape, place, step.tile) == TileKind::empty) ++step.tile;
     }
     return step.tile < place.last ? step : Step{heads(shape), 0};

@@ -82,9 +82,9 @@ struct FlashMma {
   static constexpr float kLog2e = 1.44269504088896340736f;
   static constexpr float kLn2 = 0.69314718055994530942f;
   static_assert(kKeys / 4 <= 32, "the visible keys of a row and thread are the bits of one number");
-  static constexpr size_t shared_bytes() {
-    return (kRows + kKeys) * kWidth * sizeof(S) + kKeys * kWidth * sizeof(T);
-  }
+  static constexpr size_t kTileBytes = (kRows + kKeys) * kWidth * sizeof(S) + kKeys * kWidth * sizeof(T);
+  static constexpr size_t kPlaceBytes = 64;
+  static constexpr size_t shared_bytes() { return kTileBytes + kPlaceBytes; }
 
   struct Thread {
     Accumulators<kRowTiles, kKeyTiles> s;
@@ -104,7 +104,13 @@ struct FlashMma {
 
   template <class Block>
   ATTN_DEVICE void run(Block& block, int64_t index, float* shared) const {
-    const Place place = Tiles::place_of(args, index);
+    // What waits here for its turn leaves its registers to the sums.
+    Place& place = *reinterpret_cast<Place*>(shared + kTileBytes / sizeof(float));
+    static_assert(sizeof(Place) <= kPlaceBytes);
+    block.each([=, this, &place](auto&, int thread, Thread&) {
+      if (thread == 0) place = Tiles::place_of(args, index);
+    });
+    block.sync();
     S* queries = reinterpret_cast<S*>(shared);
     S* keys = queries + kRows * kWidth;
     T* values = reinterpret_cast<T*>(keys + kKeys * kWidth);
@@ -138,15 +144,15 @@ struct FlashMma {
         }
         add_weighted_tile<T, kWidth>(warp, &Thread::s, values, &Thread::o);
         if constexpr (kMasked) {
-          if (cleaned) restore(warp, place_anew(index), j0);
+          if (cleaned) restore(warp, place, j0);
         }
       });
     }
-    block.each_warp([=, this](auto& warp) { normalise(warp, place_anew(index)); });
+    block.each_warp([=, this](auto& warp) { normalise(warp, place); });
     if constexpr (kShaw) {
       if (args.shaw.values) Shaw::add_values(*this, block, place, reinterpret_cast<float*>(keys));
     }
-    block.each_warp([=, this](auto& warp) { write(warp, place_anew(index), queries); });
+    block.each_warp([=, this](auto& warp) { write(warp, place, queries); });
   }
 
   /// Row of the block that holds elements 2 (r % 2) and 2 (r % 2) + 1 of the accumulators [r / 2][..].
@@ -157,10 +163,6 @@ struct FlashMma {
  private:
   using Shaw = FlashShaw<FlashMma>;
 
-  /// Found again instead of waiting in registers.
-  ATTN_DEVICE Place place_anew(int64_t index) const {
-    return Tiles::place_of(args, recomputed(static_cast<int>(index)));
-  }
   /// Natural scores times this are exponents of 2.
   ATTN_DEVICE float factor() const { return kExtended ? 1.0f : args.scale * kLog2e; }
 
@@ -208,14 +210,11 @@ struct FlashMma {
   ATTN_DEVICE void load_values(Block& block, const Place& place, int64_t j0, T* tile) const {
     load<kKeys>(block, rows_of(args.v, place, j0, args.value_dim, args.v_aligned), tile);
   }
-  /// Under a mask the pointer to the head is found again for each tile: registers are shortest there.
+  /// Keys that padding hides are read too, and hidden with the rest of their partial tile.
   template <class Element>
-  ATTN_DEVICE static TileRows<const Element> rows_of(const GpuTensor<const Element>& tensor,
-                                                     const Place& place, int64_t j0, int width,
-                                                     bool aligned) {
-    const int b = kMasked ? recomputed(place.b) : place.b;
-    const int head = kMasked ? recomputed(place.head_kv) : place.head_kv;
-    return {tensor.row(b, j0, head), tensor.seq_stride, place.keys - j0, width, aligned};
+  ATTN_DEVICE TileRows<const Element> rows_of(const GpuTensor<const Element>& tensor, const Place& place,
+                                              int64_t j0, int width, bool aligned) const {
+    return {tensor.row(place.b, j0, place.head_kv), tensor.seq_stride, args.seq_kv - j0, width, aligned};
   }
 
   /// V is here, for all. Whether a number that is not finite was taken out of it.

@@ -61,8 +61,8 @@ void launch_flash_mma_gradient(const Queue& queue, const Problem& p, const Flash
     return queue.blocks(count, FlashMmaGradient<T, kWidth, true, true, kOf>{args});
   }
   // Where registers are shortest, the kernel without masks spills one or two and the other one does not.
-  constexpr bool kAlwaysMasked =
-      (kWidth == 128 && kOf == GradientOf::queries) || (kWidth == 64 && kOf == GradientOf::keys_and_values);
+  constexpr bool kAlwaysMasked = kOf == GradientOf::all || (kWidth == 128 && kOf == GradientOf::queries) ||
+                                 (kWidth == 64 && kOf == GradientOf::keys_and_values);
   if (kAlwaysMasked || !p.mask.none()) {
     return queue.blocks(count, FlashMmaGradient<T, kWidth, true, false, kOf>{args});
   }
@@ -81,12 +81,17 @@ void launch_flash_mma_gradients(const Queue& queue, const Problem& p, const Flas
 }
 
 template <class T, class Queue>
+void fill_query_rows(const Queue& queue, const Problem& p, const Backward& backward, const QueryRows& rows) {
+  queue.blocks(FillQueryRows<T>::blocks(p),
+               FillQueryRows<T>{gpu_tensor<const T>(backward.o), gpu_tensor<const T>(backward.d_o),
+                                backward.lse, rows, p.heads_q, p.seq_q, p.value_dim});
+}
+
+template <class T, class Queue>
 void flash_mma_backward(const Queue& queue, const Problem& p, const Backward& backward,
                         const FlashMmaBackwardScratch& scratch) {
   const FlashMmaGradientArgs<T> args = flash_mma_gradient_args<T>(queue, p, backward, scratch);
-  queue.blocks(FillQueryRows<T>::blocks(p),
-               FillQueryRows<T>{gpu_tensor<const T>(backward.o), args.d_o.tensor, backward.lse,
-                                scratch.queries, p.heads_q, p.seq_q, p.value_dim});
+  fill_query_rows<T>(queue, p, backward, scratch.queries);
   switch (flash_mma_width(p)) {
     case 64:
       launch_flash_mma_gradients<T, 64>(queue, p, args);
@@ -101,35 +106,42 @@ void flash_mma_backward(const Queue& queue, const Problem& p, const Backward& ba
                        backward.d_tables.t5_bias);
 }
 
+/// A launch, and how many products of a pair's rows it makes.
+struct GradientProducts {
+  GradientOf of;
+  int products;
+};
 /// What the kernels execute: whole tiles, visible or not, over padded channels.
-inline Cost flash_mma_backward_cost(const Problem& p) {
-  const int width = flash_mma_width(p), columns = flash_mma_gradient_columns(width);
+inline Cost flash_mma_gradient_cost(const Problem& p, const std::vector<GradientProducts>& launches) {
+  const int width = flash_mma_width(p);
   const double heads = static_cast<double>(p.heads_q),
                channels = static_cast<double>(p.head_dim + p.value_dim);
   const double queries = heads * static_cast<double>(p.batch * p.seq_q);
   const double keys = static_cast<double>(p.heads_kv * p.batch * p.seq_kv);
   Cost cost;
   cost.bytes_moved = 2 * channels * (queries + keys) + 4 * queries;  // results; O and dO for D
-  const auto add = [&](GradientOf of, int products) {
+  for (const auto [of, products] : launches) {
     const bool of_queries = of == GradientOf::queries;
     const int64_t rows = flash_mma_gradient_rows(width, flash_mma_gradient_extended(p), of);
+    const int64_t columns = flash_mma_gradient_columns(width, of);
     const double tiles = heads * static_cast<double>(of_queries ? count_visited_tiles(p, rows, columns)
                                                                 : count_seeing_tiles(p, rows, columns));
     const double pairs = tiles * static_cast<double>(rows * columns);
     cost.flops_executed += 2 * products * width * pairs;
     cost.exps += pairs;
-    cost.bytes_moved += 2 * channels * ((of_queries ? queries : keys) + tiles * columns);
-  };
-  add(GradientOf::queries, 3);
-  if (width == 256) {
-    add(GradientOf::keys, 3);
-    add(GradientOf::values, 2);
-  } else {
-    add(GradientOf::keys_and_values, 4);
+    cost.bytes_moved += 2 * channels * ((of_queries ? queries : keys) + tiles * static_cast<double>(columns));
   }
   cost.time_order = "O(h n^2 d)";
   cost.memory_order = "O(n)";
   return cost;
+}
+
+inline Cost flash_mma_backward_cost(const Problem& p) {
+  if (flash_mma_width(p) == 256) {
+    return flash_mma_gradient_cost(
+        p, {{GradientOf::queries, 3}, {GradientOf::keys, 3}, {GradientOf::values, 2}});
+  }
+  return flash_mma_gradient_cost(p, {{GradientOf::queries, 3}, {GradientOf::keys_and_values, 4}});
 }
 
 }  // namespace attn

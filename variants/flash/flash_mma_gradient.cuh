@@ -27,6 +27,7 @@
 #include "variants/common/mma_products.cuh"
 #include "variants/flash/flash_gradient_tiles.cuh"
 #include "variants/flash/flash_mma_gradient_args.cuh"
+#include "variants/flash/flash_mma_query_sums.cuh"
 
 namespace attn {
 
@@ -37,13 +38,15 @@ struct FlashMmaGradient {
   static_assert(kWidth == 64 || kWidth == 128 || kWidth == 256, "tiles are chosen for these widths");
   static constexpr bool kOfQueries = kOf == GradientOf::queries;
   static constexpr bool kByScores = kOf != GradientOf::values;  ///< sums of dS times a tile
-  static constexpr bool kByWeights = kOf == GradientOf::values || kOf == GradientOf::keys_and_values;
+  static constexpr bool kAll = kOf == GradientOf::all;
+  static constexpr bool kByWeights = kOf == GradientOf::values || kOf == GradientOf::keys_and_values || kAll;
   static constexpr bool kTables = kExtended && kOfQueries;
-  static constexpr int kWarps = 4;
+  static constexpr int kWidthOfTile = kWidth;
+  static constexpr int kWarps = flash_mma_gradient_warps(kWidth, kOf);
   static constexpr int kThreads = kWarps * kWarpLanes;
-  static constexpr int kMinBlocks = 2;
+  static constexpr int kMinBlocks = 8 / kWarps;
   static constexpr int kRows = flash_mma_gradient_rows(kWidth, kExtended, kOf);
-  static constexpr int kColumns = flash_mma_gradient_columns(kWidth);
+  static constexpr int kColumns = flash_mma_gradient_columns(kWidth, kOf);
   static constexpr int kWarpRows = kRows / kWarps;
   static constexpr int kRowTiles = kWarpRows / 16;
   static constexpr int kColumnTiles = kColumns / 8;
@@ -63,24 +66,29 @@ struct FlashMmaGradient {
       2 * kTileBytes;  // from there: LSE and D [2][kColumns], unless of queries
   static constexpr int kStageBytes = kTileQueries + (kOfQueries ? 0 : kColumns * 8);
   static constexpr int kRowQueries = kStages + 2 * kStageBytes;  // LSE and D [2][kRows], of queries
-  static constexpr int kScores = kRowQueries + (kOfQueries ? kRows * 8 : 0);
+  static constexpr int kWeights = kStages + 2 * kStageBytes;     // dS, of all
+  static constexpr int kScores = kRowQueries + (kOfQueries ? kRows * 8 : kAll ? kRows * kColumns * 2 : 0);
   /// Floats a row of dS: rows 4 apart, 2 floats a lane, meet every bank once.
   static constexpr int kScoreStride = kColumns + 8;
   static constexpr int kDiagonals = kRows + kColumns - 1;
   static constexpr int kDiagonalSums = kScores + (kTables ? kRows * kScoreStride * 4 : 0);
-  static constexpr size_t shared_bytes() {
-    return kDiagonalSums + (kTables ? (kDiagonals + 1) * sizeof(float) : 0);
-  }
-  static_assert((kDiagonals + 1) % 4 == 0 && kStageBytes % 16 == 0, "memory is counted in 16 bytes");
+  static constexpr int kPlace = kDiagonalSums + (kTables ? (kDiagonals + 1) * 4 : 0);
+  static constexpr int kPlaceBytes = 64;
+  static constexpr size_t shared_bytes() { return kPlace + kPlaceBytes; }
+  static_assert((kDiagonals + 1) % 4 == 0, "memory is counted in 16 bytes");
+  static_assert(kStageBytes % 128 == 0, "tiles are aligned to 128 bytes");
 
+  using QuerySums = FlashMmaQuerySums<kWidth>;
   struct Thread {
     Accumulators<kRowTiles, kColumnTiles> s;  ///< scores, then P
     Accumulators<kRowTiles, kColumnTiles> d;  ///< dP, then dS
     Accumulators<kByScores ? kRowTiles : 1, kByScores ? kChannelTiles : 1> by_scores;
     Accumulators<kByWeights ? kRowTiles : 1, kByWeights ? kChannelTiles : 1> by_weights;
+    Accumulators<kAll ? QuerySums::kRowTiles : 1, kAll ? QuerySums::kChannelTiles : 1> by_queries;
     bool flag;  ///< into a vote
   };
 
+  using Element = T;
   FlashMmaGradientArgs<T> args;
 
   using Tiles = FlashGradientTiles<kRows, kColumns, kMasked, kOfQueries>;
@@ -90,46 +98,60 @@ struct FlashMmaGradient {
 
   template <class Block>
   ATTN_DEVICE void run(Block& block, int64_t index, float* memory) const {
-    const Place place = Tiles::place_of(args, index);
     char* shared = reinterpret_cast<char*>(memory);
+    // What waits here for its turn leaves its registers to the sums.
+    Place& place = *reinterpret_cast<Place*>(shared + kPlace);
+    static_assert(sizeof(Place) <= kPlaceBytes);
+    block.each([=, this, &place](auto&, int thread, Thread&) {
+      if (thread == 0) place = Tiles::place_of(args, index);
+    });
+    block.sync();
     start(block, index);
     Step step = Tiles::first(args, place);
     int offset = kStages;  // of the stage that holds the tile
     if (!Tiles::done(args, step)) {
       load_rows(block, place, shared);
-      load_tile(block, index, step, shared + offset);
+      load_tile(block, place, step, shared + offset);
     }
     while (!Tiles::done(args, step)) {
       char* stage = shared + offset;
-      const Place here = kMasked ? place_anew(index) : place;
-      const bool partial = Tiles::is_partial(args, here, step);
+      const bool partial = Tiles::is_partial(args, place, step);
       const bool bad = receive(block, partial, stage);
-      const Step next = Tiles::next(args, here, step);
+      const Step next = Tiles::next(args, place, step);
       offset = 2 * kStages + kStageBytes - offset;
-      if (!Tiles::done(args, next)) load_tile(block, index, next, shared + offset);
+      if (!Tiles::done(args, next)) load_tile(block, place, next, shared + offset);
       block.each_warp([=, this](auto& warp) { multiply(warp, shared, stage); });
       if (bad) clean(block, stage);
       block.each_warp([=, this](auto& warp) {
         if (partial) {
-          weigh<true>(warp, place_anew(index), step, stage, shared);
+          weigh<true>(warp, place, step, stage, shared);
         } else {
-          weigh<false>(warp, place_anew(index), step, stage, shared);
+          weigh<false>(warp, place, step, stage, shared);
         }
       });
       if constexpr (kTables) {
-        if (args.table.buckets) add_to_buckets(block, index, step, shared);
+        if (args.table.buckets) add_to_buckets(block, index, place, step, shared);
+      }
+      if constexpr (kAll) {
+        block.each_warp([=](auto& warp) { QuerySums::template keep<FlashMmaGradient>(warp, shared); });
       }
       block.each_warp([=, this](auto& warp) { accumulate(warp, stage); });
+      if constexpr (kAll) {
+        block.sync();  // dS of all warps
+        block.each_warp([=, this](auto& warp) {
+          if (partial) {
+            QuerySums::template add<true>(*this, warp, place, step, shared);
+          } else {
+            QuerySums::template add<false>(*this, warp, place, step, shared);
+          }
+        });
+      }
       step = next;
     }
-    block.each_warp([=, this](auto& warp) { finish(warp, place_anew(index), shared); });
+    if constexpr (kAll) block.sync();  // the rows of K are no longer read
+    block.each_warp([=, this](auto& warp) { finish(warp, place, shared); });
   }
 
- private:
-  /// Found again instead of waiting in registers.
-  ATTN_DEVICE Place place_anew(int64_t index) const {
-    return Tiles::place_of(args, recomputed(static_cast<int>(index)));
-  }
   /// Row of the block that holds elements 2 (r % 2) and 2 (r % 2) + 1 of the accumulators [r / 2][..].
   ATTN_DEVICE static int row_of(int warp, int lane, int r) {
     return warp * kWarpRows + r / 2 * 16 + mma_c(lane, r % 2 * 2).row;
@@ -147,6 +169,7 @@ struct FlashMmaGradient {
     }
   }
 
+ private:
   template <class Block>
   ATTN_DEVICE void start(Block& block, int64_t index) const {
     block.each([](auto&, int, Thread& state) {
@@ -191,8 +214,7 @@ struct FlashMmaGradient {
     block.converge();
   }
   template <class Block>
-  ATTN_DEVICE void load_tile(Block& block, int64_t index, Step step, char* stage) const {
-    const Place place = place_anew(index);
+  ATTN_DEVICE void load_tile(Block& block, const Place& place, Step step, char* stage) const {
     const int64_t c0 = int64_t{step.tile} * kColumns;
     const int64_t count = (kOfQueries ? int64_t{place.keys} : args.seq_q) - c0;
     const int head = place.column_head + step.head;
@@ -383,8 +405,9 @@ struct FlashMmaGradient {
   }
 
   template <class Block>
-  ATTN_DEVICE void add_to_buckets(Block& block, int64_t index, Step step, char* shared) const {
-    const int64_t zero = int64_t{place_anew(index).r0} + kRows - 1 - int64_t{step.tile} * kColumns;
+  ATTN_DEVICE void add_to_buckets(Block& block, int64_t index, const Place& place, Step step,
+                                  char* shared) const {
+    const int64_t zero = int64_t{place.r0} + kRows - 1 - int64_t{step.tile} * kColumns;
     args.table.template add<kRows, kColumns, kScoreStride, kThreads>(
         block, index, zero + args.bias.zero, reinterpret_cast<const float*>(shared + kScores),
         reinterpret_cast<float*>(shared + kDiagonalSums));

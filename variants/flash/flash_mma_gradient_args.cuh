@@ -8,7 +8,8 @@
 
 namespace attn {
 
-enum class GradientOf { queries, keys, values, keys_and_values };
+/// All: of queries too, added up in memory.
+enum class GradientOf { queries, keys, values, keys_and_values, all };
 
 template <class T>
 struct Operand16 {
@@ -33,13 +34,20 @@ struct FlashMmaGradientArgs : FlashShape {
   float softcap;  ///< 0: none
   BiasRows bias;
   BucketSums table;
+  float* query_sums;  ///< of all: FlashMmaQuerySums
 };
 
 /// The largest tiles that ptxas keeps in registers.
 constexpr int flash_mma_gradient_rows(int width, bool extended, GradientOf of) {
   const bool queries = of == GradientOf::queries;
+  if (of == GradientOf::all) return 128;
   return (width == 64 && (queries || !extended)) || (width == 128 && queries && !extended) ? 128 : 64;
 }
-constexpr int flash_mma_gradient_columns(int width) { return width == 256 ? 16 : 32; }
+constexpr int flash_mma_gradient_columns(int width, GradientOf of) {
+  return width == 256 ? 16 : width == 128 && of == GradientOf::all ? 64 : 32;
+}
+constexpr int flash_mma_gradient_warps(int width, GradientOf of) {
+  return width == 128 && of == GradientOf::all ? 8 : 4;
+}
 
 }  // namespace attn

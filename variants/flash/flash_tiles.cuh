@@ -23,9 +23,10 @@ template <int kRows, int kKeys, bool kMasked>
 struct FlashTiles {
   struct Place {
     int b, h, head_kv;
-    uint32_t i0;      ///< first query
-    uint32_t keys;    ///< of the batch entry
-    int first, last;  ///< tiles that may have to be visited
+    uint32_t i0;                ///< first query
+    uint32_t keys;              ///< of the batch entry
+    int first, last;            ///< tiles that may have to be visited
+    int full_first, full_last;  ///< tiles that only a block mask may cut; found once, not tile by tile
   };
 
   /// `index` is below 2^31. Later queries first: under a causal mask they have the most work.
@@ -38,11 +39,15 @@ struct FlashTiles {
     place.head_kv = place.h / static_cast<int>(shape.group);
     place.i0 = (tiles - 1 - static_cast<uint32_t>(index) % tiles) * kRows;
     place.keys = static_cast<uint32_t>(kMasked ? shape.rule.key_length(place.b) : shape.seq_kv);
-    TileRange range{0, (shape.seq_kv + kKeys - 1) / kKeys};
-    if constexpr (kMasked)
+    TileRange range{0, (shape.seq_kv + kKeys - 1) / kKeys}, full{0, shape.seq_kv / kKeys};
+    if constexpr (kMasked) {
       range = visited_tiles(rule_of(shape, place), place.i0, end_of(shape, place), kKeys);
+      full = full_tiles(rule_of(shape, place), place.i0, end_of(shape, place), kKeys);
+    }
     place.first = static_cast<int>(range.first);
     place.last = static_cast<int>(range.last);
+    place.full_first = static_cast<int>(full.first);
+    place.full_last = static_cast<int>(full.last);
     return place;
   }
   /// Behind the last query.
@@ -59,15 +64,17 @@ struct FlashTiles {
   }
   /// The first tile from `tile` on that some query sees, or place.last.
   ATTN_HOST_DEVICE static int next(const FlashShape& shape, const Place& place, int tile) {
-    if constexpr (!kMasked) return tile;
+    if (!kMasked || !shape.rule.blocks) return tile;
     const TileRange range{place.first, place.last};
     return static_cast<int>(
         next_tile(rule_of(shape, place), place.i0, end_of(shape, place), kKeys, tile, range));
   }
   /// Whether some pair of the tile is not allowed.
   ATTN_HOST_DEVICE static bool is_partial(const FlashShape& shape, const Place& place, int64_t j0) {
-    if (j0 + kKeys > shape.seq_kv) return true;
-    if constexpr (kMasked) {
+    if (!kMasked) return j0 + kKeys > shape.seq_kv;
+    const int tile = static_cast<int>(j0 / kKeys);
+    if (tile < place.full_first || tile >= place.full_last) return true;
+    if (kMasked && shape.rule.blocks) {
       return rule_of(shape, place).tile(0, place.i0, end_of(shape, place), j0, j0 + kKeys) != TileKind::full;
     }
     return false;
