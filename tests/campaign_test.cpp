@@ -1,9 +1,11 @@
 // Parts of a campaign: axes, plan, presets, and what supervisor and worker exchange.
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <set>
+#include <thread>
 
 #include "harness/campaign/axes.h"
 #include "harness/campaign/plan.h"
@@ -217,6 +219,23 @@ TEST_CASE("presets of the program are valid") {
     ++count;
   }
   CHECK(count >= 8);
+}
+
+TEST_CASE("the board adds up what each step took") {
+  const auto wait = [] { std::this_thread::sleep_for(std::chrono::milliseconds(20)); };
+  Board board;
+  board.announce(Board::kNoVariant, Step::inputs);
+  wait();
+  board.announce(0, Step::check);
+  wait();
+  board.announce(1, Step::inputs);
+  wait();
+  const StepTimes times = board.step_times();
+  CHECK(times[static_cast<size_t>(Step::inputs)] >= 0.04);  // twice, the present one included
+  CHECK(times[static_cast<size_t>(Step::check)] >= 0.02);
+  CHECK(times[static_cast<size_t>(Step::verify)] == 0);
+  for (size_t k = 0; k < kSteps; ++k) CHECK(to_text(static_cast<Step>(k)) != "?");
+  CHECK(to_text(static_cast<Step>(kSteps)) == "?");
 }
 
 TEST_CASE("job and outcome survive the wire") {

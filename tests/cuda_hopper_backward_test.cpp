@@ -1,6 +1,9 @@
 // flash/cuda/hopper's backward on the host, thread by thread over modelled instructions (tests/host_sm90.h),
 // behind flash/cuda/mma's forward: against the float64 oracle's gradients and their bounds, bitwise alike in
-// every interleaving. It has not run on a GPU.
+// every interleaving.
+
+#include <random>
+#include <set>
 
 #include "tests/host_sm90.h"
 // kernels come behind their instructions
@@ -91,4 +94,123 @@ TEST_CASE("flash/cuda/hopper's backward on the host: bands") {
   check_hopper_backward(
       shape + ",dtype=bf16,mask=" +
       GENERATE("causal", "causal:topleft", "window:70:0", "window:9:40", "causal+window:130:*"));
+}
+
+namespace {
+
+struct Band {
+  MaskRule rule;
+  int64_t seq_q;
+  bool sees(int64_t i0, int64_t i1, int64_t j0, int64_t j1) const {
+    for (int64_t i = i0; i < std::min(i1, seq_q); ++i) {
+      for (int64_t j = j0; j < std::min(j1, rule.seq_kv); ++j) {
+        if (rule.allows(0, i, j)) return true;
+      }
+    }
+    return false;
+  }
+  bool sees_all(int64_t i0, int64_t i1, int64_t j0, int64_t j1) const {
+    if (j1 > rule.seq_kv) return false;
+    for (int64_t i = i0; i < std::min(i1, seq_q); ++i) {
+      for (int64_t j = j0; j < j1; ++j) {
+        if (!rule.allows(0, i, j)) return false;
+      }
+    }
+    return true;
+  }
+};
+
+template <class Random>
+Band random_band(Random& random) {
+  const auto below = [&](int64_t count) {
+    return static_cast<int64_t>(random() % static_cast<uint64_t>(count));
+  };
+  Band band;
+  band.seq_q = 1 + below(500);
+  band.rule.seq_kv = 1 + below(700);
+  const int64_t offset = band.rule.seq_kv - band.seq_q;
+  switch (below(4)) {
+    case 0:
+      break;
+    case 1:
+      band.rule.band_high = offset;
+      break;
+    case 2:
+      band.rule.band_high = below(900) - 450;
+      band.rule.band_low = band.rule.band_high - below(300);
+      break;
+    default:
+      band.rule.band_low = below(900) - 450;
+      band.rule.band_high = band.rule.band_low + below(40) - 3;  // at times nothing at all
+  }
+  return band;
+}
+
+}  // namespace
+
+TEST_CASE("blocks of the Hopper backward meet what sees them, in an order that never waits in a circle") {
+  std::mt19937_64 random(11);
+  for (int turn = 0; turn < 150; ++turn) {
+    const Band band = random_band(random);
+    const int queries = random() % 2 ? 64 : 128;
+    const auto batch = static_cast<int64_t>(1 + random() % 3),
+               heads_kv = static_cast<int64_t>(1 + random() % 3);
+    HopperGradientTiles tiles =
+        HopperGradientTiles::of(batch, 2 * heads_kv, heads_kv, band.seq_q, band.rule, queries);
+    tiles.interleaved = static_cast<int>(1 + random() % static_cast<uint64_t>(tiles.heads));
+    std::map<std::array<int, 3>, uint32_t> tickets;
+    for (uint32_t ticket = 0; ticket < tiles.blocks(); ++ticket) {
+      const auto place = tiles.place_of(ticket);
+      REQUIRE(
+          (place.b >= 0 && place.b < batch && place.head_kv < heads_kv && place.block < tiles.key_blocks));
+      REQUIRE(tickets.emplace(std::array<int, 3>{place.b, place.head_kv, place.block}, ticket).second);
+      for (int block = 0; block < place.block; ++block) {  // whom it may wait for has drawn before
+        REQUIRE(tickets.count({place.b, place.head_kv, block}) == 1);
+      }
+    }
+    for (int tile = 0; tile < tiles.query_tiles; ++tile) {
+      const int64_t i0 = int64_t{tile} * queries, i1 = i0 + queries;
+      int before = 0;
+      for (int block = 0; block < tiles.key_blocks; ++block) {
+        const int64_t j0 = int64_t{block} * HopperGradientTiles::kKeys, j1 = j0 + HopperGradientTiles::kKeys;
+        const auto place = tiles.place_of(tickets.at({0, 0, block}));
+        const bool visits = tile >= place.first && tile < place.last;
+        REQUIRE(visits == band.sees(i0, i1, j0, j1));
+        if (!visits) continue;
+        REQUIRE(tiles.rank(block, tile) == before);
+        ++before;
+        if (!tiles.is_partial(block, tile)) REQUIRE(band.sees_all(i0, i1, j0, j1));
+      }
+    }
+    for (int64_t i = 0; i < band.seq_q; ++i) {
+      const auto rows = tiles.seeing_queries();
+      REQUIRE((i >= rows.first && i < rows.last) == band.sees(i, i + 1, 0, band.rule.seq_kv));
+    }
+    for (int64_t j = 0; j < band.rule.seq_kv; ++j) {
+      const auto rows = tiles.seen_keys();
+      REQUIRE((j >= rows.first && j < rows.last) == band.sees(0, band.seq_q, j, j + 1));
+    }
+  }
+}
+
+TEST_CASE("the Hopper backward says what it does not support, and what it takes") {
+  const auto reason = [](const std::string& text) {
+    return hopper_gradient_supports(Problem::parse("b=1,hq=2,nq=64,pass=bwd," + text)).reason;
+  };
+  CHECK(reason("d=64,dtype=bf16") == "");
+  CHECK(reason("d=128,dtype=f16,mask=causal+window:9:*") == "");
+  CHECK(reason("d=64,dtype=f32") == "bf16 and f16 only");
+  CHECK(reason("d=136,dtype=bf16") == "backward: d and dv at most 128");
+  CHECK(reason("d=60,dtype=bf16") == "d and dv multiples of 8, as TMA reads them");
+  CHECK(reason("d=64,dtype=bf16,mask=padding:9") == "backward: causal masks and windows only");
+  CHECK(reason("d=64,dtype=bf16,pos=alibi") == "backward: no positions");
+  CHECK(reason("d=64,dtype=bf16,softcap=5") == "backward: no softcap");
+
+  const Problem p = Problem::parse("b=2,hq=4,hk=2,nq=300,nk=500,d=128,dtype=bf16,pass=bwd");
+  Workspace counting;
+  FlashHopperBackwardScratch::take(p, counting);
+  CHECK(counting.bytes() == 2 * 4 * (2 * 384 * 4 + 5 * (64 * 128 * 4 + 4)) + 4);
+  const Cost cost = flash_hopper_backward_cost(p);
+  CHECK(cost.flops_executed == 2.0 * 5 * 128 * (2 * 4 * (4 * 128) * (5 * 64)));
+  CHECK(cost.exps == 2.0 * 4 * (4 * 128) * (5 * 64));
 }

@@ -69,6 +69,23 @@ TEST_CASE("hopper: every row of tiles once, the longest of a section first") {
   }
 }
 
+TEST_CASE("hopper: the order of a million queries does not overflow") {
+  const std::string shape = "b=2,hq=64,hk=8,nq=1048576,nk=1048576,d=128,dtype=bf16,mask=";
+  for (const char* mask : {"none", "causal", "window:1024:0"}) {
+    const HopperSchedule schedule = HopperSchedule::of(Problem::parse(shape + mask), 128);
+    const int64_t rows = 1048576 / 128, heads = 2 * 64, section = schedule.section, count = rows * heads;
+    INFO(mask);
+    REQUIRE(int64_t{schedule.count()} == count);
+    for (int64_t index = 0; index < count; index += index < count - 4099 ? 4099 : 1) {
+      const int64_t first = index / (section * rows) * section, within = index - first * rows;
+      const int64_t members = std::min(section, heads - first);
+      const int64_t head = first + (section == 1 ? 0 : within % members);
+      const int64_t row = section == 1 ? within : within / members;
+      REQUIRE(int64_t{schedule.place(static_cast<uint32_t>(index))} == head * rows + row);
+    }
+  }
+}
+
 TEST_CASE("hopper: keys and values of a section fit the second-level cache") {
   const Problem causal = Problem::parse("b=2,hq=16,hk=4,nq=8192,nk=8192,d=128,dtype=bf16,mask=causal");
   const HopperSchedule schedule = HopperSchedule::of(causal, 128);
@@ -127,10 +144,24 @@ TEST_CASE("hopper: cost counts the tiles that are visited") {
     each_visited_tile(p, tiling.rows(), tiling.keys, [&](int64_t, int64_t) { ++tiles; });
     const auto pairs = static_cast<double>(tiles * p.heads_q * tiling.rows() * tiling.keys);
     INFO(p.text());
-    CHECK(hopper_cost(p).exps == pairs);
-    CHECK(hopper_cost(p).flops_executed == 4.0 * flash_mma_width(p) * pairs);
+    CHECK(hopper_cost(p, tiling).exps == pairs);
+    CHECK(hopper_cost(p, tiling).flops_executed == 4.0 * flash_mma_width(p) * pairs);
     CHECK(pairs >= static_cast<double>(visible_pairs(p) * p.heads_q));
   }
+}
+
+TEST_CASE("hopper: tiles by size") {
+  const auto consumers = [](const char* text) {
+    return hopper_best_tiling(Problem::parse(std::string(text) + ",dtype=bf16"), 132).consumers;
+  };
+  CHECK(consumers("b=1,hq=16,nq=512,d=128") == 1);  // 64 rows of 128 queries would leave half the GPU idle
+  CHECK(consumers("b=1,hq=16,nq=1024,d=128") == 2);
+  CHECK(consumers("b=2,hq=16,nq=8192,d=128,mask=causal") == 2);
+  CHECK(consumers("b=1,hq=32,nq=1024,d=64") == 2);
+  CHECK(consumers("b=16,hq=32,nq=1024,d=64") == 3);
+  CHECK(consumers("b=16,hq=32,nq=1024,d=64,mask=causal") == 2);  // 192 x 128 tiles waste half of the work
+  CHECK(consumers("b=8,hq=32,nq=2048,d=64,mask=causal") == 3);
+  CHECK(consumers("b=2,hq=8,nq=8192,d=256") == 2);
 }
 
 TEST_CASE("hopper: shared memory of every instance fits a block") {

@@ -45,7 +45,6 @@ class HostBarriers {
     barrier.bytes -= bytes;
     complete(barrier);
   }
-  bool passed(uint32_t address, int parity) { return (at(address).phases & 1) != parity; }
   void wait(uint32_t address, int parity) {
     if (parity != 0 && parity != 1) throw std::logic_error("mbarrier: a parity is 0 or 1");
     HostMbarrier& barrier = at(address);
@@ -90,6 +89,10 @@ class HostBarriers {
         throw std::logic_error(name(address) + ": a phase begun at the end");
     }
   }
+  /// By the order of initialisation.
+  int number(uint32_t address) const {
+    return static_cast<int>(std::find(order_.begin(), order_.end(), address) - order_.begin());
+  }
   bool holds(uint32_t address) const { return barriers_.count(address) > 0; }
 
  private:
@@ -109,11 +112,7 @@ class HostBarriers {
     ++barrier.phases;
     fibers_.notify(barrier.event);
   }
-  /// By the order of initialisation.
-  std::string name(uint32_t address) const {
-    const auto found = std::find(order_.begin(), order_.end(), address);
-    return "mbarrier " + std::to_string(found - order_.begin());
-  }
+  std::string name(uint32_t address) const { return "mbarrier " + std::to_string(number(address)); }
 
   HostFibers& fibers_;
   std::map<uint32_t, HostMbarrier> barriers_;

@@ -2,7 +2,9 @@
 // Threads of a GPU as fibers of one host thread, in warps, beside operations that the hardware carries out by
 // itself. One seed is one interleaving: which warp or operation goes next is drawn, either anew each time or
 // by priorities that change now and then (Burckhardt et al., "A randomized scheduler with probabilistic
-// guarantees of finding bugs", 2010). Waiting without end is found and told.
+// guarantees of finding bugs", 2010), with operations among the warps or, copies in
+// order of their issue, as late as can be. Waiting without
+// end is found and told.
 
 #include <ucontext.h>
 
@@ -24,7 +26,7 @@ struct HostEvent {
 
 class HostFibers {
  public:
-  explicit HostFibers(uint64_t seed) : random_(seed), by_priority_(seed % 3 != 0) {}
+  explicit HostFibers(uint64_t seed) : random_(seed), by_priority_(seed % 4 != 0), late_(seed % 4 == 1) {}
   HostFibers(const HostFibers&) = delete;
   HostFibers& operator=(const HostFibers&) = delete;
 
@@ -53,20 +55,19 @@ class HostFibers {
     while (step()) {
     }
     std::string waits;
-    for (size_t k = 0; k < fibers_.size(); k += kLanes) {
-      for (size_t lane = 0; lane < kLanes; ++lane) {
-        const Fiber& fiber = *fibers_[k + lane];
-        if (fiber.done) continue;
-        waits +=
-            "\n  warp " + std::to_string(k / kLanes) + " lane " + std::to_string(lane) + ": " + fiber.what;
-        break;
-      }
+    int told = -1;  // a warp's first lane that waits speaks for all
+    for (const auto& fiber : fibers_) {
+      if (fiber->done || fiber->warp == told) continue;
+      told = fiber->warp;
+      waits += "\n  warp " + std::to_string(told) + ": " + fiber->what;
     }
     if (!waits.empty()) throw std::logic_error("deadlock" + waits);
   }
 
   /// Something that happens at a moment of the scheduler's choice.
-  void later(std::function<void()> operation) { operations_.push_back({std::move(operation), random_()}); }
+  void later(std::function<void()> operation, bool is_copy = false) {
+    operations_.push_back({std::move(operation), random_(), is_copy});
+  }
   bool operations_left() const { return !operations_.empty(); }
 
   /// For the running fiber.
@@ -93,7 +94,8 @@ class HostFibers {
   uint64_t random() { return random_(); }
 
  private:
-  static constexpr size_t kLanes = 32, kStackBytes = 128 << 10;
+  static constexpr int kLanes = 32;
+  static constexpr size_t kStackBytes = 128 << 10;
   struct Fiber {
     ucontext_t context;
     std::unique_ptr<char[]> stack;
@@ -109,6 +111,7 @@ class HostFibers {
   struct Operation {
     std::function<void()> run;
     uint64_t priority;
+    bool is_copy;
   };
 
   static void enter(unsigned low, unsigned high) {
@@ -131,7 +134,8 @@ class HostFibers {
   bool step() {
     const size_t none = warps_.size() + operations_.size();
     size_t chosen = none, candidates = 0;
-    for (size_t k = 0; k < none; ++k) {
+    if (late_) chosen = latest_allowed();
+    for (size_t k = 0; k < none && !late_; ++k) {
       if (k < warps_.size() && warps_[k].ready.empty()) continue;
       ++candidates;
       const bool better =
@@ -156,12 +160,25 @@ class HostFibers {
     }
     return true;
   }
+  /// A ready warp, else the oldest operation that is no copy, else the oldest copy.
+  size_t latest_allowed() {
+    const size_t none = warps_.size() + operations_.size();
+    size_t chosen = none, copy = none;
+    for (size_t k = 0; k < warps_.size(); ++k) {
+      if (!warps_[k].ready.empty() && (chosen == none || priority(k) > priority(chosen))) chosen = k;
+    }
+    for (size_t k = warps_.size(); k < none && chosen == none; ++k) {
+      if (!operations_[k - warps_.size()].is_copy) chosen = k;
+      if (copy == none) copy = k;
+    }
+    return chosen == none ? copy : chosen;
+  }
   uint64_t& priority(size_t k) {
     return k < warps_.size() ? warps_[k].priority : operations_[k - warps_.size()].priority;
   }
 
   std::mt19937_64 random_;
-  bool by_priority_;
+  bool by_priority_, late_;
   std::vector<std::unique_ptr<Fiber>> fibers_;
   std::vector<Warp> warps_;
   std::vector<Operation> operations_;

@@ -17,7 +17,8 @@
 
 namespace attn {
 
-/// An error planted into an instruction: the nth one of its kind, counted over the thread block.
+/// An error planted into an instruction: the nth one of its kind, counted over the thread block; for waits,
+/// those of all threads at the nth mbarrier.
 enum class HostFault {
   none,
   arrival_lost,  ///< mbarrier.arrive
@@ -28,7 +29,7 @@ enum class HostFault {
   parity_flipped,
   bytes_short,           ///< expect_tx
   load_shifted,          ///< a TMA load, one KiB further
-  load_late_key,         ///< a TMA load, one row further
+  load_late_row,         ///< a TMA load, one row further
   named_skipped,         ///< bar.sync and bar.arrive
   group_wait_short,      ///< wgmma.wait_group, one group more may be under way
   store_wait_skipped,    ///< cp.async.bulk.wait_group
@@ -77,8 +78,9 @@ class HostCta {
   }
   void barrier_wait(uint32_t barrier, int parity) {
     fibers_.preempt();
-    if (planted(HostFault::wait_skipped)) return;
-    barriers_.wait(barrier, parity ^ (planted(HostFault::parity_flipped) ? 1 : 0));
+    const bool chosen = barriers_.number(barrier) == run_.nth;
+    if (chosen && run_.fault == HostFault::wait_skipped) return;
+    barriers_.wait(barrier, parity ^ (chosen && run_.fault == HostFault::parity_flipped ? 1 : 0));
   }
 
   // named barriers -------------------------------------------------------------------------------------
@@ -99,14 +101,16 @@ class HostCta {
     if (!barriers_fenced_) throw std::logic_error("TMA: barriers initialised without a fence");
     if (!barriers_.holds(barrier)) throw std::logic_error("TMA: no barrier");
     if (planted(HostFault::load_shifted)) to += 1024;
-    if (planted(HostFault::load_late_key)) ++corner[1];
+    if (planted(HostFault::load_late_row)) ++corner[2];
     const HostShared::Units units = shared_.range(to, map.box_bytes());
     shared_.begin_load(units);
-    fibers_.later([=, this] {
-      tma_load(map, corner, shared_.data(), shared_.first(), to);
-      shared_.end_load(units);
-      barriers_.landed(barrier, map.box_bytes());
-    });
+    fibers_.later(
+        [=, this] {
+          tma_load(map, corner, shared_.data(), shared_.first(), to);
+          shared_.end_load(units);
+          barriers_.landed(barrier, map.box_bytes());
+        },
+        true);
   }
   /// Without a map.
   void load_plain(const void* global, uint32_t bytes, uint32_t to, uint32_t barrier) {
@@ -115,11 +119,13 @@ class HostCta {
     if (!barriers_.holds(barrier)) throw std::logic_error("bulk copy: no barrier");
     const HostShared::Units units = shared_.range(to, bytes);
     shared_.begin_load(units);
-    fibers_.later([=, this] {
-      std::memcpy(shared_.at(to, bytes), global, bytes);
-      shared_.end_load(units);
-      barriers_.landed(barrier, bytes);
-    });
+    fibers_.later(
+        [=, this] {
+          std::memcpy(shared_.at(to, bytes), global, bytes);
+          shared_.end_load(units);
+          barriers_.landed(barrier, bytes);
+        },
+        true);
   }
   void store(const HostTensorMap& map, const std::vector<int>& corner, uint32_t from, int thread) {
     bulk(from, map.box_bytes(), thread,
@@ -228,7 +234,6 @@ class HostCta {
   }
   /// Whether this call of an instruction is the one to go wrong.
   int planted(HostFault fault) { return run_.fault == fault && calls_++ == run_.nth ? 1 : 0; }
-  bool was_planted() const { return calls_ > run_.nth; }
 
  private:
   struct Store {

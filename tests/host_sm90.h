@@ -118,6 +118,7 @@ inline unsigned __ballot_sync(unsigned, bool flag) {
   return bits;
 }
 inline bool __any_sync(unsigned mask, bool flag) { return __ballot_sync(mask, flag) != 0; }
+inline bool __all_sync(unsigned mask, bool flag) { return __ballot_sync(mask, flag) == ~0u; }
 inline void __syncwarp() { __ballot_sync(0, false); }
 inline void __syncthreads() { host_cta().named_sync(0, host_cta().threads()); }
 inline unsigned atomicInc(unsigned* counter, unsigned most) {
@@ -225,6 +226,7 @@ inline void shared_store_16(uint32_t address, uint16_t value) {
   host_cta().write(address, value, host_thread());
 }
 inline int shared_load(uint32_t address) { return host_cta().read<int>(address); }
+inline float shared_load_float(uint32_t address) { return host_cta().read<float>(address); }
 inline void stmatrix_x4(uint32_t address, uint32_t m0, uint32_t m1, uint32_t m2, uint32_t m3) {
   host_cta().store_matrices(address, {m0, m1, m2, m3}, false, host_thread());
 }

@@ -3,8 +3,8 @@ tests/cuda_resources.csv, and where the compiler itself sees a loss. Of kernels 
 instructions and of those for exponentials has to stay (sass_counts.py). No GPU is needed.
 
     spill_gate.py NVCC SOURCE_DIR OBJECT...            check what the build kept beside its objects (harness/keep_ptxas.sh)
-    spill_gate.py NVCC SOURCE_DIR --compile SOURCE...  compile, and check that
-    spill_gate.py NVCC SOURCE_DIR --write SOURCE...    compile, and write the file's rows of these sources anew: after a change
+    spill_gate.py NVCC SOURCE_DIR SOURCE...            compile, and check that
+    spill_gate.py NVCC SOURCE_DIR --write OBJECT...    write the file's rows of these objects, or sources, anew: after a change
                                                        that is meant
 
 Counts belong to a compiler: with another nvcc than the file's, only spills and the list of kernels are judged.
@@ -147,7 +147,6 @@ def arguments():
     parser.add_argument("nvcc")
     parser.add_argument("root")
     parser.add_argument("files", nargs="+")
-    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--architectures", default="80,90a", help="those of the build, as CMake writes them")
     return parser.parse_args()
@@ -155,13 +154,15 @@ def arguments():
 
 def main():
     given = arguments()
-    logs, counts = compiled(given.nvcc, given.root, given.files) if given.compile or given.write else kept(given.files)
+    objects = all(name.endswith(".o") for name in given.files)
+    logs, counts = kept(given.files) if objects else compiled(given.nvcc, given.root, given.files)
     rows = rows_of(logs, counts, given.nvcc)
     path = os.path.join(given.root, "tests", "cuda_resources.csv")
     with open(path, newline="") as file:
         committed = list(csv.DictReader(file))
     if given.write:
-        rows += [row for row in committed if row["source"] not in logs]
+        new = {(row["source"], row["architecture"]) for row in rows}
+        rows += [row for row in committed if (row["source"], row["architecture"]) not in new]
         with open(path, "w", newline="") as file:
             writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
             writer.writeheader()

@@ -179,7 +179,6 @@ __device__ __forceinline__ void bulk_wait() {
 /// count.
 __device__ __forceinline__ void counter_add(uint32_t* counter) {
   asm volatile("fence.proxy.async;" ::: "memory");
-  asm volatile("fence.acq_rel.gpu;" ::: "memory");
   asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory");
 }
 /// Waits until the counter is at least `count`. ATTN_BARRIER_TRIES as in barrier_wait().

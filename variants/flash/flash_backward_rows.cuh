@@ -31,13 +31,13 @@ struct QueryRows {
   }
 };
 
-template <class T>
+/// kLanes threads a row. kAligned: rows are read 16 bytes at a time, 8 channels a thread, 16-bit numbers.
+template <class T, int kLanes = 32, bool kAligned = false>
 struct FillQueryRows {
   static constexpr int kThreads = 128;
   static constexpr int kMinBlocks = 8;
-  static constexpr int kLanes = 32;
-  static constexpr int kRows = 16;
-  static constexpr int kRowsPerThread = kRows / (kThreads / kLanes);
+  static constexpr int kRowsPerThread = 4;
+  static constexpr int kRows = kThreads / kLanes * kRowsPerThread;
   static constexpr float kLog2e = 1.44269504088896340736f;
   static_assert(QueryRows::kMultiple % kRows == 0, "a block works on one head");
   static constexpr size_t shared_bytes() { return 0; }
@@ -64,8 +64,13 @@ struct FillQueryRows {
         state.mean[r] = 0;
         if (i >= seq_q) continue;
         const T *value = o.row(b, i, h), *gradient = d_o.row(b, i, h);
-        for (int64_t c = thread % kLanes; c < value_dim; c += kLanes) {
-          state.mean[r] = fmaf(to_float(value[c]), to_float(gradient[c]), state.mean[r]);
+        if constexpr (kAligned) {
+          const int c = thread % kLanes * 8;
+          if (c < value_dim) state.mean[r] = product_of_8(value + c, gradient + c);
+        } else {
+          for (int64_t c = thread % kLanes; c < value_dim; c += kLanes) {
+            state.mean[r] = fmaf(to_float(value[c]), to_float(gradient[c]), state.mean[r]);
+          }
         }
       }
     });
@@ -81,6 +86,18 @@ struct FillQueryRows {
         rows.mean[first + row] = empty ? 0.0f : state.mean[r];
       }
     });
+  }
+
+ private:
+  ATTN_DEVICE static float product_of_8(const T* value, const T* gradient) {
+    struct alignas(16) Eight {
+      T of[8];
+    };
+    const Eight v = *reinterpret_cast<const Eight*>(value), g = *reinterpret_cast<const Eight*>(gradient);
+    float sum = 0;
+    ATTN_UNROLL
+    for (int c = 0; c < 8; ++c) sum = fmaf(to_float(v.of[c]), to_float(g.of[c]), sum);
+    return sum;
   }
 };
 

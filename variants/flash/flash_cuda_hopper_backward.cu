@@ -7,8 +7,8 @@
 // flash_hopper_gradient.cuh. Tensors that TMA does not accept go to flash/cuda/mma.
 //
 // Time O(h n^2 d) (visited tiles only), workspace O(n d): dQ in float32, LSE and D of each query. Dao,
-// "FlashAttention-2", 2023, algorithm 2; Shah et al., "FlashAttention-3", 2024. Measured effect: not
-// measured, it has not run on a GPU yet.
+// "FlashAttention-2", 2023, algorithm 2; Shah et al., "FlashAttention-3", 2024. Measured effect:
+// README.md.
 
 #include "variants/flash/flash_cuda_backward.h"
 #include "variants/flash/flash_hopper_backward.cuh"
@@ -24,9 +24,9 @@ bool accepted(const BasicTensor<Void>& tensor, const Problem& p, bool of_queries
 }
 bool tma_accepts_all(const Problem& p, const Backward& args) {
   return accepted(args.q, p, true, p.head_dim) && accepted(args.d_q, p, true, p.head_dim) &&
-         accepted(args.d_o, p, true, p.value_dim) && accepted(args.k, p, false, p.head_dim) &&
-         accepted(args.d_k, p, false, p.head_dim) && accepted(args.v, p, false, p.value_dim) &&
-         accepted(args.d_v, p, false, p.value_dim);
+         accepted(args.o, p, true, p.value_dim) && accepted(args.d_o, p, true, p.value_dim) &&
+         accepted(args.k, p, false, p.head_dim) && accepted(args.d_k, p, false, p.head_dim) &&
+         accepted(args.v, p, false, p.value_dim) && accepted(args.d_v, p, false, p.value_dim);
 }
 
 template <class Body>

@@ -8,7 +8,7 @@ namespace attn {
 
 void hopper_forward_f16(const Context& context, const Problem& p, const Forward& forward,
                         const HopperScratch& scratch) {
-  hopper_forward<F16, kHopperBest, true>(context, p, forward, scratch);
+  hopper_forward<F16, HopperTopRung>(context, p, forward, scratch);
 }
 
 }  // namespace attn

@@ -13,6 +13,7 @@
 //   overlap      Q K^T of tile j is issued before P V of tile j - 1, whose time the softmax of j then shares
 //   pingpong     a warpgroup issues its products only in its turn, so that the exponentials of one run beside
 //                the products of another
+//   early        the exponentials of a tile use the references as they are; its maximum is sought meanwhile
 //   persistent   a block per multiprocessor; K, V and Q of the next row of tiles are loaded during the end of
 //                the one before, and O leaves by TMA meanwhile; longest rows first (HopperSchedule)
 //
@@ -32,6 +33,7 @@ struct FlashHopper {
   static constexpr int kRows = Rows::kRows;
   static constexpr int kKeys = Rows::kKeys;
   using Shared = HopperShared<kRows, kKeys, kWidth, Rows::kBiased>;
+  static constexpr bool kPersistent = kRung.persistent;
   static constexpr int kConsumers = kRows / 64;
   static constexpr int kThreads = kWarpgroupThreads * (kConsumers + (kRung.specialised ? 1 : 0));
   static constexpr int kLoaderRegisters = kConsumers == 3 ? 32 : 24;

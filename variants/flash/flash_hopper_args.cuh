@@ -16,6 +16,28 @@ inline HopperTiling hopper_tiling_of(const Problem& p) {
   return hopper_tiling(flash_mma_width(p), hopper_kind(p));
 }
 
+/// Time of the forward in tiles of two warpgroups, one after the other on each multiprocessor. On an H200 a
+/// tile of three warpgroups (d = 64) takes 1.25 times as long as one of two, a tile of one 0.83 times.
+inline double hopper_time(const Problem& p, HopperTiling tiling, int64_t multiprocessors) {
+  constexpr double kTimeOfTile[] = {0.83, 1, 1.25};
+  const auto rows = static_cast<double>(flash_blocks(p, tiling.rows()));
+  const double tiles = static_cast<double>(count_visited_tiles(p, tiling.rows(), tiling.keys) * p.heads_q);
+  double rounds = rows / static_cast<double>(multiprocessors);
+  if (rounds < 4) rounds = std::ceil(rounds);  // then no short row fills the gaps
+  return rounds * tiles / rows * kTimeOfTile[tiling.consumers - 1];
+}
+/// The faster one of two for short sequences, where rows of tiles are few or many of their tiles partial.
+inline HopperTiling hopper_best_tiling(const Problem& p, int64_t multiprocessors) {
+  constexpr int64_t kShort = 4096;  // beyond, the larger tiles win, and counting takes longer than it saves
+  const HopperTiling large = hopper_tiling_of(p);
+  if (!hopper_has_smaller(flash_mma_width(p), hopper_kind(p)) || p.mask.has_blocks() || p.seq_q > kShort ||
+      p.seq_q == 0) {
+    return large;
+  }
+  const HopperTiling small = hopper_smaller(large);
+  return hopper_time(p, small, multiprocessors) < hopper_time(p, large, multiprocessors) ? small : large;
+}
+
 struct HopperScratch : FlashScratch {
   unsigned* taken = nullptr;
 
@@ -49,8 +71,7 @@ inline bool hopper_strides(const Problem& p, const Forward& forward) {
 /// Enqueues the biases too. make_map(tensor, shape, rows of a box) returns a TensorMap.
 template <class T, class Queue, class MakeMap>
 FlashHopperArgs<T> hopper_args(const Queue& queue, const Problem& p, const Forward& forward,
-                               const HopperScratch& scratch, const MakeMap& make_map) {
-  const HopperTiling tiling = hopper_tiling_of(p);
+                               const HopperScratch& scratch, const MakeMap& make_map, HopperTiling tiling) {
   FlashHopperArgs<T> args{FlashShape::of(p, scratch.mask.rule(p))};
   args.q_map = make_map(forward.q, hopper_q_shape(p), 64);
   if (p.seq_kv > 0) {  // no map is made of an empty tensor, and none is used
@@ -73,8 +94,7 @@ FlashHopperArgs<T> hopper_args(const Queue& queue, const Problem& p, const Forwa
 }
 
 /// What the kernels execute: whole tiles, visible or not, over padded channels.
-inline Cost hopper_cost(const Problem& p) {
-  const HopperTiling tiling = hopper_tiling_of(p);
+inline Cost hopper_cost(const Problem& p, HopperTiling tiling) {
   const int width = flash_mma_width(p), keys = tiling.keys, rows = tiling.rows();
   const double heads = static_cast<double>(p.heads_q),
                tiles = heads * static_cast<double>(count_visited_tiles(p, rows, keys)),

@@ -75,9 +75,13 @@ template <class T, class Queue, class MakeMap, class Launch>
 void flash_hopper_backward(const Queue& queue, const Problem& p, const Backward& backward,
                            const FlashHopperBackwardScratch& scratch, MakeMap make_map, Launch launch) {
   queue.for_each(scratch.sums.tiles + 1, ClearCounters{scratch.sums.counters});
-  queue.blocks(FillQueryRows<T>::blocks(p),
-               FillQueryRows<T>{gpu_tensor<const T>(backward.o), gpu_tensor<const T>(backward.d_o),
-                                backward.lse, scratch.queries, p.heads_q, p.seq_q, p.value_dim});
+  const auto fill = [&](auto rows) { queue.blocks(rows.blocks(p), rows); };
+  const auto o = gpu_tensor<const T>(backward.o), d_o = gpu_tensor<const T>(backward.d_o);
+  if (p.value_dim <= 64) {
+    fill(FillQueryRows<T, 8, true>{o, d_o, backward.lse, scratch.queries, p.heads_q, p.seq_q, p.value_dim});
+  } else {
+    fill(FillQueryRows<T, 16, true>{o, d_o, backward.lse, scratch.queries, p.heads_q, p.seq_q, p.value_dim});
+  }
   if (p.seq_kv > 0) {
     const HopperGradientArgs args = hopper_gradient_args(p, backward, scratch, make_map);
     if (hopper_gradient_width(p) == 64) {

@@ -25,54 +25,84 @@ inline Support hopper_supports(const Problem& p) {
   if (p.position.rope()) return {"no RoPE: Q and K rotated to 16 bits would miss the error bound"};
   if (p.position.shaw()) return {"no Shaw terms"};
   if (p.seq_q > kLongest || p.seq_kv > kLongest) return {"at most 2^30 queries and keys"};
-  if (flash_blocks(p, hopper_tiling_of(p).rows()) > INT32_MAX) return {"more than 2^31 - 1 rows of tiles"};
+  if (flash_blocks(p, 64) > INT32_MAX) return {"more than 2^31 - 1 rows of tiles"};
   return {hopper_missing()};
 }
 
-template <HopperRung kRung, class Body>
+/// Of one rung everywhere: without bias, softcap and small tiles. Of the top: every instance, each with the
+/// switches that suit it.
+template <HopperRung kRung>
+struct HopperOneRung {
+  static constexpr bool kTop = false;
+  static constexpr HopperRung of(int, HopperKind) { return kRung; }
+};
+struct HopperTopRung {
+  static constexpr bool kTop = true;
+  static constexpr HopperRung of(int width, HopperKind kind) { return hopper_best_rung(width, kind); }
+};
+
+template <class Body>
 void enqueue_hopper(const CudaQueue& queue, const Body& body) {
   const auto count = static_cast<int64_t>(body.args.schedule.count());
-  const int64_t blocks = kRung.persistent ? std::min(count, CudaQueue::gpu().multiprocessors) : count;
+  const int64_t blocks = Body::kPersistent ? std::min(count, CudaQueue::gpu().multiprocessors) : count;
   const size_t bytes = Body::shared_bytes();
   ATTN_CUDA_CHECK(cudaFuncSetAttribute(hopper_kernel<Body>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                        static_cast<int>(bytes)));
   hopper_kernel<Body><<<static_cast<unsigned>(blocks), Body::kThreads, bytes, queue.stream()>>>(body);
   ATTN_CUDA_CHECK(cudaGetLastError());
 }
-template <class T, HopperKind kKind, HopperRung kRung>
-void launch_hopper(const CudaQueue& queue, const Problem& p, const FlashHopperArgs<T>& args) {
+template <class T, int kWidth, HopperKind kKind, class Rungs>
+void launch_hopper_tiles(const CudaQueue& queue, const FlashHopperArgs<T>& args, HopperTiling tiling) {
+  constexpr HopperRung kRung = Rungs::of(kWidth, kKind);
+  constexpr HopperTiling kLarge = hopper_tiling(kWidth, kKind), kSmall = hopper_smaller(kLarge);
+  if constexpr (Rungs::kTop && hopper_has_smaller(kWidth, kKind)) {
+    if (tiling.consumers == kSmall.consumers)
+      return enqueue_hopper(queue, FlashHopper<T, kWidth, kKind, kRung, kSmall>{args});
+  }
+  enqueue_hopper(queue, FlashHopper<T, kWidth, kKind, kRung, kLarge>{args});
+}
+template <class T, HopperKind kKind, class Rungs>
+void launch_hopper(const CudaQueue& queue, const Problem& p, const FlashHopperArgs<T>& args,
+                   HopperTiling tiling) {
   switch (flash_mma_width(p)) {
     case 64:
-      return enqueue_hopper<kRung>(queue, FlashHopper<T, 64, kKind, kRung>{args});
+      return launch_hopper_tiles<T, 64, kKind, Rungs>(queue, args, tiling);
     case 128:
-      return enqueue_hopper<kRung>(queue, FlashHopper<T, 128, kKind, kRung>{args});
+      return launch_hopper_tiles<T, 128, kKind, Rungs>(queue, args, tiling);
     default:
-      return enqueue_hopper<kRung>(queue, FlashHopper<T, 256, kKind, kRung>{args});
+      return launch_hopper_tiles<T, 256, kKind, Rungs>(queue, args, tiling);
   }
 }
+template <class Rungs>
+HopperTiling hopper_tiling_in_use(const Problem& p) {
+  return Rungs::kTop ? hopper_best_tiling(p, CudaQueue::gpu().multiprocessors) : hopper_tiling_of(p);
+}
 
-/// Tensors that TMA does not accept go to the rung below, flash/cuda/mma. kEvery: with bias and softcap.
-template <class T, HopperRung kRung, bool kEvery>
+/// Tensors that TMA does not accept go to the rung below, flash/cuda/mma.
+template <class T, class Rungs>
 void hopper_forward(const Context& context, const Problem& p, const Forward& forward,
                     const HopperScratch& scratch) {
   const CudaQueue queue(context.stream);
   if (!hopper_strides(p, forward)) {
     return enqueue_flash_mma_common(context.stream, p, forward, FlashMmaScratch{FlashScratch(scratch), {}});
   }
-  const FlashHopperArgs<T> args =
-      hopper_args<T>(queue, p, forward, scratch, [](const auto& tensor, const TensorShape& shape, int rows) {
+  const HopperTiling tiling = hopper_tiling_in_use<Rungs>(p);
+  const FlashHopperArgs<T> args = hopper_args<T>(
+      queue, p, forward, scratch,
+      [](const auto& tensor, const TensorShape& shape, int rows) {
         return tensor_map<T>(tensor, shape, rows);
-      });
+      },
+      tiling);
   switch (hopper_kind(p)) {
     case HopperKind::plain:
-      return launch_hopper<T, HopperKind::plain, kRung>(queue, p, args);
+      return launch_hopper<T, HopperKind::plain, Rungs>(queue, p, args, tiling);
     case HopperKind::masked:
-      return launch_hopper<T, HopperKind::masked, kRung>(queue, p, args);
+      return launch_hopper<T, HopperKind::masked, Rungs>(queue, p, args, tiling);
     case HopperKind::biased:
-      if constexpr (kEvery) launch_hopper<T, HopperKind::biased, kRung>(queue, p, args);
+      if constexpr (Rungs::kTop) launch_hopper<T, HopperKind::biased, Rungs>(queue, p, args, tiling);
       return;
     case HopperKind::capped:
-      if constexpr (kEvery) launch_hopper<T, HopperKind::capped, kRung>(queue, p, args);
+      if constexpr (Rungs::kTop) launch_hopper<T, HopperKind::capped, Rungs>(queue, p, args, tiling);
   }
 }
 

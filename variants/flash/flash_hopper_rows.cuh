@@ -401,13 +401,13 @@ struct HopperRows {
   ATTN_DEVICE void repair_row(const Place& place, int row, float referred, float divided,
                               uint32_t rows) const {
     const int64_t i = int64_t{place.i0} + group * 64 + warp * 16 + row;
-    const int lane = recomputed(this->lane);
+    const int first = recomputed(lane);
     if (i >= args.seq_q) return;
     float query[kOwn], sums[kOwn];
     const T* q = args.q.row(place.b, i, place.h);
     ATTN_UNROLL
     for (int k = 0; k < kOwn; ++k) {
-      query[k] = lane + 32 * k < args.head_dim ? to_float(q[lane + 32 * k]) : 0.0f;
+      query[k] = first + 32 * k < args.head_dim ? to_float(q[first + 32 * k]) : 0.0f;
       sums[k] = 0;
     }
     const float subtracted = referred == -INFINITY ? 0.0f : referred;
@@ -421,7 +421,7 @@ struct HopperRows {
       float score = 0;
       ATTN_UNROLL
       for (int k = 0; k < kOwn; ++k) {
-        if (lane + 32 * k < args.head_dim) score = fmaf(query[k], to_float(key[lane + 32 * k]), score);
+        if (first + 32 * k < args.head_dim) score = fmaf(query[k], to_float(key[first + 32 * k]), score);
       }
       score = combine_lanes<Sum, 32>(score);
       if constexpr (kBiased) {
@@ -433,15 +433,15 @@ struct HopperRows {
       const float rounded = to_float(half_of<T>(pack<T>(weight, weight), 0));
       ATTN_UNROLL
       for (int k = 0; k < kOwn; ++k) {
-        if (lane + 32 * k >= args.value_dim) continue;
-        const float number = to_float(value[lane + 32 * k]);
+        if (first + 32 * k >= args.value_dim) continue;
+        const float number = to_float(value[first + 32 * k]);
         sums[k] += number - number == 0 ? rounded * number : number;
       }
     }
     ATTN_UNROLL
     for (int k = 0; k < kOwn; ++k) {
       const uint32_t pair = pack<T>(sums[k] * divided, 0);
-      shared_store_16(output_place(rows, row, lane + 32 * k), static_cast<uint16_t>(pair & 0xffffu));
+      shared_store_16(output_place(rows, row, first + 32 * k), static_cast<uint16_t>(pair & 0xffffu));
     }
   }
 #endif

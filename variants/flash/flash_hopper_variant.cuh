@@ -19,13 +19,15 @@ class FlashHopperRung final : public Variant {
   void plan(const Context&, const Problem& p, Workspace& counting) const override {
     HopperScratch::take(p, counting);
   }
-  Cost cost(const Problem& p) const override { return hopper_cost(p); }
+  Cost cost(const Problem& p) const override {
+    return hopper_cost(p, hopper_tiling_in_use<HopperOneRung<kRung>>(p));
+  }
   void prepare(const Context& context, const Problem& p, Workspace& workspace) const override {
     HopperScratch::take(p, workspace).prepare(CudaQueue(context.stream), p);
   }
   void forward(const Context& context, const Problem& p, const Forward& args,
                Workspace& workspace) const override {
-    hopper_forward<Bf16, kRung, false>(context, p, args, HopperScratch::take(p, workspace));
+    hopper_forward<Bf16, HopperOneRung<kRung>>(context, p, args, HopperScratch::take(p, workspace));
   }
 };
 

@@ -33,7 +33,7 @@ struct FlashMmaScratch : FlashScratch {
   DeviceShaw shaw;
 
   static FlashMmaScratch take(const Problem& p, Workspace& workspace) {
-    FlashMmaScratch scratch{FlashScratch::take(p, workspace)};
+    FlashMmaScratch scratch{FlashScratch::take(p, workspace), {}};
     scratch.shaw = DeviceShaw::take(p, workspace);
     return scratch;
   }
