@@ -12,6 +12,7 @@ import pytest
 from program import PROGRAM, SOURCE
 
 SCRIPT = SOURCE / "harness/gpu_day/gpu_day.py"
+sys.path.insert(0, str(SCRIPT.parent))
 SMALL = """description = "small"
 baseline = "{baseline}"
 budget = 0.02
@@ -129,3 +130,23 @@ def test_the_presets_of_the_day_are_plans():
             assert int(fields["nq"]) == 1 or int(fields["b"]) * int(fields["nq"]) == 16384
             assert int(fields["hq"]) * int(fields["d"]) in (2048, 4096)
         assert "dtype=bf16" in rows[0]["problem"]
+
+
+RACES = """========= COMPUTE-SANITIZER
+========= Error: Race reported between Write access at attn::bulk_load(unsigned int, const void *)+0x90 in hopper.cuh:148
+=========     and Read access at attn::Consumer::weigh()+0x23b0 in flash_hopper_gradient.cuh:418 [512 hazards]
+{more}========= RACECHECK SUMMARY: {count} hazards displayed ({errors} errors, 0 warnings)
+"""
+
+
+@pytest.mark.parametrize("tool, more, count, errors, blind", [
+    ("racecheck", "", 1, 1, True),
+    ("memcheck", "", 1, 1, False),
+    ("racecheck", "", 1, 2, False),  # one was not shown
+    ("racecheck", "========= Error: Race reported between Write access at attn::weigh()+0x4\n", 2, 2, False),
+])
+def test_races_of_bulk_copies_alone_are_none(tool, more, count, errors, blind):
+    import checks
+
+    assert checks.is_blind(tool, RACES.format(more=more, count=count, errors=errors)) == blind
+    assert not checks.is_blind(tool, "========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)\n")
