@@ -12,11 +12,12 @@ using namespace attn;
 namespace {
 
 constexpr HopperRung kSingle{}, kSpecialised{true}, kOverlap{true, true}, kPingpong{true, true, true},
-    kEarly{true, true, true, true, true};
+    kPersistent{true, true, true, true}, kEarly{true, true, true, true, true};
 
 struct Launch {
   HostRun how;
-  int blocks = 2;  ///< of a persistent kernel; two are at work at a time
+  int blocks = 2;      ///< of a persistent kernel; two are at work at a time
+  bool small = false;  ///< tiles, where there are two sizes
 };
 
 template <HopperRung kRung, class Body>
@@ -24,18 +25,28 @@ void launch_body(const Body& body, const Launch& launch) {
   const auto count = static_cast<int>(body.args.schedule.count());
   HostLaunch::run(body, kRung.persistent ? std::min(count, launch.blocks) : count, 2, launch.how);
 }
-template <class T, HopperKind kKind, HopperRung kRung, bool kEveryWidth>
+template <class T, int kWidth, HopperKind kKind, HopperRung kRung, bool kEverything>
+void launch_tiles(const FlashHopperArgs<T>& args, const Launch& launch) {
+  constexpr HopperTiling kLarge = hopper_tiling(kWidth, kKind), kSmall = hopper_smaller(kLarge);
+  constexpr HopperRung kUsed = kEverything ? hopper_best_rung(kWidth, kKind) : kRung;
+  if constexpr (kEverything && hopper_has_smaller(kWidth, kKind)) {
+    if (launch.small) return launch_body<kUsed>(FlashHopper<T, kWidth, kKind, kUsed, kSmall>{args}, launch);
+  }
+  launch_body<kUsed>(FlashHopper<T, kWidth, kKind, kUsed, kLarge>{args}, launch);
+}
+template <class T, HopperKind kKind, HopperRung kRung, bool kEverything>
 void launch_width(const Problem& p, const FlashHopperArgs<T>& args, const Launch& launch) {
   const int width = flash_mma_width(p);
-  if constexpr (kEveryWidth) {
-    if (width == 64) return launch_body<kRung>(FlashHopper<T, 64, kKind, kRung>{args}, launch);
-    if (width == 256) return launch_body<kRung>(FlashHopper<T, 256, kKind, kRung>{args}, launch);
+  if constexpr (kEverything) {
+    if (width == 64) return launch_tiles<T, 64, kKind, kRung, true>(args, launch);
+    if (width == 256) return launch_tiles<T, 256, kKind, kRung, true>(args, launch);
   }
   REQUIRE(width == 128);
-  launch_body<kRung>(FlashHopper<T, 128, kKind, kRung>{args}, launch);
+  launch_tiles<T, 128, kKind, kRung, kEverything>(args, launch);
 }
 
-/// kEverything: all widths and kinds; else plain and masked at width 128.
+/// kEverything: all widths and kinds, each in the rung that flash/cuda/hopper has of it; else plain and
+/// masked at width 128 in kRung.
 template <class T, HopperRung kRung, bool kEverything = false>
 Outputs<float> run_hopper(const Problem& p, const Inputs<float>& inputs, const HostLayout& layout,
                           const Launch& launch) {
@@ -45,11 +56,14 @@ Outputs<float> run_hopper(const Problem& p, const Inputs<float>& inputs, const H
   HostTensorMaps maps;
   return run_forward<T>(p, inputs, layout, [&](const Forward& forward) {
     REQUIRE(hopper_strides(p, forward));
+    const HopperTiling large = hopper_tiling_of(p), tiling = launch.small ? hopper_smaller(large) : large;
     const auto args = hopper_args<T>(
-        HostQueue(), p, forward, scratch, [&](const auto& tensor, const TensorShape& shape, int rows) {
+        HostQueue(), p, forward, scratch,
+        [&](const auto& tensor, const TensorShape& shape, int rows) {
           return maps.add(host_tensor_map(const_cast<void*>(static_cast<const void*>(tensor.data)),
                                           tensor_box(tensor, shape, rows)));
-        });
+        },
+        tiling);
     const HopperKind kind = hopper_kind(p);
     if (kind == HopperKind::plain) {
       launch_width<T, HopperKind::plain, kRung, kEverything>(p, args, launch);
@@ -76,6 +90,7 @@ void check_hopper(const std::string& text, Fill fill = Fill::peaked) {
     Launch launch;
     launch.how.seed = seed;
     launch.how.shared_first = seed % 2 == 0 ? 1024 : 1040;
+    launch.small = seed == 3 && kEverything && hopper_has_smaller(flash_mma_width(p), hopper_kind(p));
     const Verdict verdict = compare(p, truth, run_hopper<T, kRung, kEverything>(p, inputs, layout, launch));
     INFO(text << " seed " << seed << " fill " << to_text(fill) << ": " << verdict.reason);
     CHECK(verdict.ok);
@@ -94,9 +109,9 @@ TEST_CASE("hopper on the host: every rung") {
   check_rung<Bf16, kSpecialised>();
   check_rung<Bf16, kOverlap>();
   check_rung<Bf16, kPingpong>();
-  check_rung<Bf16, kHopperBest>();
+  check_rung<Bf16, kPersistent>();
   check_rung<Bf16, kEarly>();
-  check_rung<F16, kHopperBest>();
+  check_rung<F16, kPersistent>();
 }
 
 TEST_CASE("hopper on the host: widths and ragged tiles") {
@@ -104,7 +119,7 @@ TEST_CASE("hopper on the host: widths and ragged tiles") {
        {"b=1,hq=2,hk=1,nq=500,nk=400,d=64", "b=1,hq=3,hk=1,nq=500,nk=350,d=64,mask=causal",
         "b=2,hq=2,nq=300,nk=300,d=128", "b=1,hq=2,hk=1,nq=300,nk=250,d=256", "b=1,hq=1,nq=1,nk=1,d=8",
         "b=1,hq=3,nq=2,nk=0,d=16", "b=1,hq=2,nq=129,nk=81,d=200"}) {
-    check_hopper<Bf16, kHopperBest, true>(text);
+    check_hopper<Bf16, kPersistent, true>(text);
   }
 }
 
@@ -117,17 +132,17 @@ TEST_CASE("hopper on the host: masks and positions") {
         "b=1,hq=2,nq=200,nk=300,d=64,mask=causal,pos=alibi", "b=1,hq=2,nq=150,nk=300,d=128,pos=t5:8:20",
         "b=1,hq=1,nq=150,nk=200,d=256,mask=padding:99,pos=alibi",
         "b=1,hq=1,nq=150,nk=200,d=128,softcap=5,scale=-0.3"}) {
-    check_hopper<Bf16, kHopperBest, true>(text);
+    check_hopper<Bf16, kPersistent, true>(text);
   }
-  check_hopper<Bf16, kHopperBest, true>("b=1,hq=2,hk=1,nq=90,nk=150,d=24,mask=blocks:" + file.path);
+  check_hopper<Bf16, kPersistent, true>("b=1,hq=2,hk=1,nq=90,nk=150,d=24,mask=blocks:" + file.path);
 }
 
 TEST_CASE("hopper on the host: late and large maxima") {
   for (const Fill fill : {Fill::late_max, Fill::overflow, Fill::integers}) {
-    check_hopper<Bf16, kHopperBest, true>("b=1,hq=1,nq=200,nk=400,d=64", fill);
+    check_hopper<Bf16, kPersistent, true>("b=1,hq=1,nq=200,nk=400,d=64", fill);
     check_hopper<Bf16, kEarly>("b=1,hq=1,nq=140,nk=400,d=128", fill);
     check_hopper<Bf16, kEarly>("b=1,hq=1,nq=140,nk=400,d=128,mask=causal", fill);
-    check_hopper<F16, kHopperBest>("b=1,hq=1,nq=140,nk=300,d=128,mask=causal", fill);
+    check_hopper<F16, kPersistent>("b=1,hq=1,nq=140,nk=300,d=128,mask=causal", fill);
   }
 }
 
@@ -138,8 +153,8 @@ TEST_CASE("hopper on the host: NaN in keys a row does not see leaves the row as 
   constexpr int64_t kBad = 80;
   std::fill_n(poisoned.k.begin() + kBad * p.head_dim, p.head_dim, kNan);
   std::fill_n(poisoned.v.begin() + kBad * p.value_dim, p.value_dim, kNan);
-  const Outputs<float> expected = run_hopper<Bf16, kHopperBest>(p, clean, {}, {}),
-                       found = run_hopper<Bf16, kHopperBest>(p, poisoned, {}, {});
+  const Outputs<float> expected = run_hopper<Bf16, kPersistent>(p, clean, {}, {}),
+                       found = run_hopper<Bf16, kPersistent>(p, poisoned, {}, {});
   const MaskRule rule = p.mask_rule();
   for (int64_t i = 0; i < p.seq_q; ++i) {
     for (int64_t c = 0; c < p.value_dim; ++c) {
@@ -169,7 +184,7 @@ TEST_CASE("hopper on the host: an error in any of the protocol's instructions sh
         Launch launch;
         launch.how = {seed, fault, nth, 1024};
         launch.blocks = 1;  // three rows of tiles: every ring turns
-        caught = !compare(p, truth, run_hopper<Bf16, kHopperBest>(p, inputs, {}, launch)).ok;
+        caught = !compare(p, truth, run_hopper<Bf16, kPersistent>(p, inputs, {}, launch)).ok;
       } catch (const std::logic_error&) {
         caught = true;
       }

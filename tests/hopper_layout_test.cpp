@@ -208,6 +208,40 @@ TEST_CASE("accumulators of a product are the A operand of the next, packed in pa
   }
 }
 
+TEST_CASE("stmatrix through the swizzle and a TMA store put sums at their places, without bank conflicts") {
+  constexpr uint32_t kAt = 2048;
+  const Numbers expected({1, 64, 2, 64}, 8, false);
+  Numbers stored = expected;
+  stored.tensor.data =
+      stored.memory.data() + (static_cast<uint16_t*>(expected.tensor.data) - expected.memory.data());
+  std::fill(stored.memory.begin(), stored.memory.end(), uint16_t{0});
+  std::vector<char> shared(kAt + 64 * 128);
+  for (int warp = 0; warp < 4; ++warp) {
+    for (int k = 0; k < 4; ++k) {  // 16 columns at a time, as four matrices of 8x8
+      for (int matrix = 0; matrix < 4; ++matrix) {
+        unsigned banks = 0;
+        for (int row = 0; row < 8; ++row) {
+          const Chunk at = chunk_of_a(8 * matrix + row);
+          const uint32_t to = kAt + swizzled_128(16 * warp + at.row, 16 * k + 8 * at.chunk);
+          banks |= 1u << to / 16 % 8;
+          for (int column = 0; column < 8; ++column) {
+            const int lane = row * 4 + column / 2;  // whose register `matrix` holds the pair
+            const Cell of = wgmma_d(warp, lane, 8 * k + 2 * matrix + column % 2);
+            const uint16_t sum = expected.at(0, of.row, 1, of.column);
+            std::memcpy(shared.data() + to + 2 * column, &sum, 2);
+          }
+        }
+        CHECK(banks == 0xff);
+      }
+    }
+  }
+  tma_store(stored.map(64), {0, 1, 0, 0}, shared.data(), 0, kAt);
+  for (int i = 0; i < 64; ++i) {
+    for (int c = 0; c < 64; ++c) REQUIRE(stored.at(0, i, 1, c) == expected.at(0, i, 1, c));
+    REQUIRE(stored.at(0, i, 0, 0) == 0);  // the other head
+  }
+}
+
 TEST_CASE("the model refuses what the driver or a GPU would") {
   const Numbers numbers({1, 100, 1, 64}, 0, false);
   HostTensorMap map = numbers.map(64);

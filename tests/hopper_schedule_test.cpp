@@ -69,6 +69,23 @@ TEST_CASE("hopper: every row of tiles once, the longest of a section first") {
   }
 }
 
+TEST_CASE("hopper: the order of a million queries does not overflow") {
+  const std::string shape = "b=2,hq=64,hk=8,nq=1048576,nk=1048576,d=128,dtype=bf16,mask=";
+  for (const char* mask : {"none", "causal", "window:1024:0"}) {
+    const HopperSchedule schedule = HopperSchedule::of(Problem::parse(shape + mask), 128);
+    const int64_t rows = 1048576 / 128, heads = 2 * 64, section = schedule.section, count = rows * heads;
+    INFO(mask);
+    REQUIRE(int64_t{schedule.count()} == count);
+    for (int64_t index = 0; index < count; index += index < count - 4099 ? 4099 : 1) {
+      const int64_t first = index / (section * rows) * section, within = index - first * rows;
+      const int64_t members = std::min(section, heads - first);
+      const int64_t head = first + (section == 1 ? 0 : within % members);
+      const int64_t row = section == 1 ? within : within / members;
+      REQUIRE(int64_t{schedule.place(static_cast<uint32_t>(index))} == head * rows + row);
+    }
+  }
+}
+
 TEST_CASE("hopper: keys and values of a section fit the second-level cache") {
   const Problem causal = Problem::parse("b=2,hq=16,hk=4,nq=8192,nk=8192,d=128,dtype=bf16,mask=causal");
   const HopperSchedule schedule = HopperSchedule::of(causal, 128);

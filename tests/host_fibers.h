@@ -2,7 +2,8 @@
 // Threads of a GPU as fibers of one host thread, in warps, beside operations that the hardware carries out by
 // itself. One seed is one interleaving: which warp or operation goes next is drawn, either anew each time or
 // by priorities that change now and then (Burckhardt et al., "A randomized scheduler with probabilistic
-// guarantees of finding bugs", 2010), with operations among the warps or as late as can be. Waiting without
+// guarantees of finding bugs", 2010), with operations among the warps or, copies in
+// order of their issue, as late as can be. Waiting without
 // end is found and told.
 
 #include <ucontext.h>
@@ -64,7 +65,9 @@ class HostFibers {
   }
 
   /// Something that happens at a moment of the scheduler's choice.
-  void later(std::function<void()> operation) { operations_.push_back({std::move(operation), random_()}); }
+  void later(std::function<void()> operation, bool is_copy = false) {
+    operations_.push_back({std::move(operation), random_(), is_copy});
+  }
   bool operations_left() const { return !operations_.empty(); }
 
   /// For the running fiber.
@@ -108,6 +111,7 @@ class HostFibers {
   struct Operation {
     std::function<void()> run;
     uint64_t priority;
+    bool is_copy;
   };
 
   static void enter(unsigned low, unsigned high) {
@@ -130,8 +134,8 @@ class HostFibers {
   bool step() {
     const size_t none = warps_.size() + operations_.size();
     size_t chosen = none, candidates = 0;
-    for (size_t k = 0; k < none; ++k) {
-      if (late_ && k >= warps_.size() && chosen < warps_.size()) break;
+    if (late_) chosen = latest_allowed();
+    for (size_t k = 0; k < none && !late_; ++k) {
       if (k < warps_.size() && warps_[k].ready.empty()) continue;
       ++candidates;
       const bool better =
@@ -155,6 +159,19 @@ class HostFibers {
       if (error_) std::rethrow_exception(error_);
     }
     return true;
+  }
+  /// A ready warp, else the oldest operation that is no copy, else the oldest copy.
+  size_t latest_allowed() {
+    const size_t none = warps_.size() + operations_.size();
+    size_t chosen = none, copy = none;
+    for (size_t k = 0; k < warps_.size(); ++k) {
+      if (!warps_[k].ready.empty() && (chosen == none || priority(k) > priority(chosen))) chosen = k;
+    }
+    for (size_t k = warps_.size(); k < none && chosen == none; ++k) {
+      if (!operations_[k - warps_.size()].is_copy) chosen = k;
+      if (copy == none) copy = k;
+    }
+    return chosen == none ? copy : chosen;
   }
   uint64_t& priority(size_t k) {
     return k < warps_.size() ? warps_[k].priority : operations_[k - warps_.size()].priority;

@@ -104,11 +104,13 @@ class HostCta {
     if (planted(HostFault::load_late_row)) ++corner[2];
     const HostShared::Units units = shared_.range(to, map.box_bytes());
     shared_.begin_load(units);
-    fibers_.later([=, this] {
-      tma_load(map, corner, shared_.data(), shared_.first(), to);
-      shared_.end_load(units);
-      barriers_.landed(barrier, map.box_bytes());
-    });
+    fibers_.later(
+        [=, this] {
+          tma_load(map, corner, shared_.data(), shared_.first(), to);
+          shared_.end_load(units);
+          barriers_.landed(barrier, map.box_bytes());
+        },
+        true);
   }
   /// Without a map.
   void load_plain(const void* global, uint32_t bytes, uint32_t to, uint32_t barrier) {
@@ -117,11 +119,13 @@ class HostCta {
     if (!barriers_.holds(barrier)) throw std::logic_error("bulk copy: no barrier");
     const HostShared::Units units = shared_.range(to, bytes);
     shared_.begin_load(units);
-    fibers_.later([=, this] {
-      std::memcpy(shared_.at(to, bytes), global, bytes);
-      shared_.end_load(units);
-      barriers_.landed(barrier, bytes);
-    });
+    fibers_.later(
+        [=, this] {
+          std::memcpy(shared_.at(to, bytes), global, bytes);
+          shared_.end_load(units);
+          barriers_.landed(barrier, bytes);
+        },
+        true);
   }
   void store(const HostTensorMap& map, const std::vector<int>& corner, uint32_t from, int thread) {
     bulk(from, map.box_bytes(), thread,
