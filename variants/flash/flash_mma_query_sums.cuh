@@ -43,10 +43,11 @@ struct FlashMmaQuerySums {
   ATTN_DEVICE static void keep(Warp& warp, char* shared) {
     using T = typename Body::Element;
     T* weights = reinterpret_cast<T*>(shared + Body::kWeights);
-    warp.each([=, &warp](int lane, typename Body::Thread& state) {
+    const int index = recomputed(warp.index());
+    warp.each([=](int lane, typename Body::Thread& state) {
       ATTN_UNROLL
       for (int r = 0; r < Body::kThreadRows; ++r) {
-        const int key = Body::row_of(warp.index(), lane, r);
+        const int key = Body::row_of(index, lane, r);
         ATTN_UNROLL
         for (int n = 0; n < Body::kColumnTiles; ++n) {
           const float* pair = state.d[r / 2][n] + r % 2 * 2;
@@ -69,7 +70,8 @@ struct FlashMmaQuerySums {
     using Weights = Tile16<T, 64>;
     const T* keys = reinterpret_cast<const T*>(shared);
     const T* weights = reinterpret_cast<const T*>(shared + Body::kWeights);
-    const int row_split = warp.index() / kChannelSplits, channel_split = warp.index() % kChannelSplits;
+    const int index = recomputed(warp.index());
+    const int row_split = index / kChannelSplits, channel_split = index % kChannelSplits;
     warp.each([](int, Thread& state) { Body::clear(state.by_queries); });
     ATTN_UNROLL
     for (int k = 0; k < kRows; k += 16) {
@@ -108,12 +110,12 @@ struct FlashMmaQuerySums {
     float* sums =
         body.args.query_sums +
         body.args.queries.at(place.b, body.args.heads_q, head, int64_t{step.tile} * kColumns) * kWidth;
-    warp.each([=, &warp](int lane, Thread& state) {
+    warp.each([=](int lane, Thread& state) {
       ATTN_UNROLL
       for (int m = 0; m < kRowTiles; ++m) {
         ATTN_UNROLL
         for (int n = 0; n < kChannelTiles; ++n) {
-          add_to_memory(sums + first_of(warp.index(), lane, m, n), state.by_queries[m][n]);
+          add_to_memory(sums + first_of(index, lane, m, n), state.by_queries[m][n]);
         }
       }
     });
