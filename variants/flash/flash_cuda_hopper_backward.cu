@@ -7,8 +7,8 @@
 // flash_hopper_gradient.cuh. Tensors that TMA does not accept go to flash/cuda/mma.
 //
 // Time O(h n^2 d) (visited tiles only), workspace O(n d): dQ in float32, LSE and D of each query. Dao,
-// "FlashAttention-2", 2023, algorithm 2; Shah et al., "FlashAttention-3", 2024. Measured effect: not
-// measured, it has not run on a GPU yet.
+// "FlashAttention-2", 2023, algorithm 2; Shah et al., "FlashAttention-3", 2024. Measured effect:
+// README.md.
 
 #include "variants/flash/flash_cuda_backward.h"
 #include "variants/flash/flash_hopper_backward.cuh"

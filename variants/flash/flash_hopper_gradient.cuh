@@ -33,7 +33,7 @@
 // hidden weights are selected to be 0; NaN in a row that some but not all of its tile see gets to all.
 //
 // Method: Dao, "FlashAttention-2", 2023, algorithm 2; Shah et al., "FlashAttention-3", 2024, for the roles.
-// Measured effect: not measured, it has not run on a GPU yet.
+// Measured effect: README.md.
 
 #include "variants/common/hopper.cuh"
 #include "variants/common/tensor_box.h"
@@ -57,8 +57,8 @@ struct HopperGradientArgs {
 
 constexpr int hopper_gradient_queries(int width) { return width == 64 ? 128 : 64; }
 
-/// kWidth: padded head_dim and value_dim. kDeferred: dK is added to a step later.
-template <class T, int kWidth, bool kDeferred = kWidth == 128, bool kLagged = false>
+/// kWidth: padded head_dim and value_dim.
+template <class T, int kWidth>
 struct FlashHopperGradient {
   static_assert(kWidth == 64 || kWidth == 128, "tiles are chosen for these widths");
   using Place = HopperGradientTiles::Place;
@@ -66,6 +66,7 @@ struct FlashHopperGradient {
   static constexpr int kQueries = hopper_gradient_queries(kWidth);
   static constexpr int kThreads = 3 * kWarpgroupThreads;
   static constexpr int kChunks = kWidth / 64;
+  static constexpr bool kDeferred = kWidth == 128;  ///< dK is added to a step later
   static constexpr int kQueryStages = 3, kGradientStages = 2;
   static constexpr int kConsumingWarps = 8;
   static constexpr int kBoth = kWarpgroupThreads + kWarpLanes;  ///< a warpgroup and warp 1
@@ -89,7 +90,7 @@ struct FlashHopperGradient {
   static constexpr int kAtLse = kAtDQ + 2 * kSumBytes;
   static constexpr int kAtMean = kAtLse + kQueryStages * kRowBytes;
   static constexpr int kAtBarriers = kAtMean + kGradientStages * kRowBytes;
-  static constexpr int kBarriers = 1 + 2 * kQueryStages + 2 * kGradientStages + 4;
+  static constexpr int kBarriers = 1 + 2 * kQueryStages + 2 * kGradientStages;
   static constexpr int kAtPlace = kAtBarriers + 8 * kBarriers;
   static constexpr int kAlignment = 1024;
   static constexpr size_t shared_bytes() { return kAtPlace + sizeof(Place) + kAlignment; }
@@ -106,8 +107,6 @@ struct FlashHopperGradient {
     ATTN_DEVICE uint32_t d_o_empty(int stage) const {
       return at(1 + 2 * kQueryStages + kGradientStages + stage);
     }
-    ATTN_DEVICE uint32_t scores_full(int stage) const { return at(kBarriers - 4 + stage); }
-    ATTN_DEVICE uint32_t scores_empty(int stage) const { return at(kBarriers - 2 + stage); }
 
    private:
     ATTN_DEVICE uint32_t at(int k) const { return first + 8 * static_cast<uint32_t>(k); }
@@ -129,10 +128,6 @@ struct FlashHopperGradient {
       for (int k = 0; k < kGradientStages; ++k) {
         barrier_init(barriers.d_o_full(k), 1);
         barrier_init(barriers.d_o_empty(k), kConsumingWarps);
-      }
-      for (int k = 0; k < 2; ++k) {
-        barrier_init(barriers.scores_full(k), kConsumingWarps);
-        barrier_init(barriers.scores_empty(k), kConsumingWarps);
       }
       barrier_init_fence();
     }
@@ -264,7 +259,7 @@ struct FlashHopperGradient {
     Barriers barriers;
     RingPlace<kQueryStages> q;
     RingPlace<kGradientStages> d_o;
-    RingPlace<2> scores;
+    uint32_t scores_at = kAtDS;
     float s[kScores], d[kScores];  ///< S, then P; dP, then dS
     uint32_t p_pairs[kScores / 2], d_pairs[kScores / 2];
     float d_q[32], d_k[kWidth / 2], d_v[kWidth / 2];
@@ -291,17 +286,9 @@ struct FlashHopperGradient {
           if (--tile < place.first) tile = place.last - 1;
         }
         step<false>(tile, steps > 1);
-        if constexpr (kLagged) {
-          barrier_wait(barriers.scores_full(scores.stage ^ 1), scores.parity ^ (scores.stage ^ 1));
-          multiply_scores(scores_at(scores.stage ^ 1));
-        }
         if constexpr (kDeferred) add_to_d_k(q.stage);
         wgmma_wait<0>();
         wgmma_hold(d_k);
-        if constexpr (kLagged) {
-          wgmma_hold(d_q);
-          hand_over_d_q();
-        }
       }
       store();
     }
@@ -325,18 +312,10 @@ struct FlashHopperGradient {
       if constexpr (kDeferred) add_to_d_k(followed ? stage_before() : q.stage);
       weigh();
       if (kDeferred && followed) release(barriers.q_empty(stage_before()));
-      if constexpr (kLagged) barrier_wait(barriers.scores_empty(scores.stage), scores.parity ^ 1);
       exchange(tile);
-      if constexpr (kLagged) release(barriers.scores_full(scores.stage));
       add_to_d_v();
-      [[maybe_unused]] const int before = scores.stage ^ 1;
-      if constexpr (kLagged) {
-        if (followed) barrier_wait(barriers.scores_full(before), scores.parity ^ before);
-        multiply_scores(followed ? scores_at(before) : kAtK);  // the first product is not used
-      } else {
-        named_sync<1, 2 * kWarpgroupThreads>();
-        multiply_scores(scores_at(scores.stage));
-      }
+      named_sync<1, 2 * kWarpgroupThreads>();
+      multiply_scores();
       if constexpr (!kDeferred) add_to_d_k(q.stage);
       constexpr int kBehind = kDeferred ? 0 : 1;
       wgmma_wait<1 + kBehind>();
@@ -349,20 +328,9 @@ struct FlashHopperGradient {
       }
       wgmma_wait<kBehind + (kMore ? 1 : 0)>();
       wgmma_hold(d_q);
-      if constexpr (kLagged) {
-        if (followed) {
-          release(barriers.scores_empty(before));
-          hand_over_d_q();
-        }
-      } else {
-        hand_over_d_q();
-      }
-      scores.advance();
+      hand_over_d_q();
     }
 
-    ATTN_DEVICE static uint32_t scores_at(int stage) {
-      return static_cast<uint32_t>(kAtDS + stage * kScoreBytes);
-    }
     ATTN_DEVICE int stage_before() const { return q.stage == 0 ? kQueryStages - 1 : q.stage - 1; }
     /// The warp no longer reads what the barrier guards.
     ATTN_DEVICE void release(uint32_t empty) const {
@@ -465,8 +433,7 @@ struct FlashHopperGradient {
       if (args.tiles.is_partial(place.block, tile)) hide(tile);
       ATTN_UNROLL
       for (int k = 0; k < kSteps; ++k) {
-        store_pairs(scores_at(scores.stage), k, d_pairs[4 * k], d_pairs[4 * k + 1], d_pairs[4 * k + 2],
-                    d_pairs[4 * k + 3]);
+        store_pairs(scores_at, k, d_pairs[4 * k], d_pairs[4 * k + 1], d_pairs[4 * k + 2], d_pairs[4 * k + 3]);
       }
       async_proxy_fence();
     }
@@ -487,19 +454,20 @@ struct FlashHopperGradient {
     ATTN_DEVICE void add_to_d_k(int stage) { add_product(d_k, d_pairs, q_at(stage)); }
 
     /// The warpgroup's half of dQ.
-    ATTN_DEVICE void multiply_scores(uint32_t at) {
+    ATTN_DEVICE void multiply_scores() {
       constexpr int kChunkBytes = kKeys * 128;
       const auto half = static_cast<uint32_t>(group() * kChunkBytes);
-      const uint32_t left = address + at + (kWidth == 64 ? half : 0);
+      const uint32_t scores = address + scores_at + (kWidth == 64 ? half : 0);
       const uint32_t keys = address + kAtK + (kWidth == 64 ? 0 : half);
       wgmma_forget(d_q);
       wgmma_fence();
       ATTN_UNROLL
       for (int k = 0; k < kKeys / 16; ++k) {
-        wgmma_shared<T, 64, 1, 1>(d_q, WgmmaOperand::across(left, kKeys, k),
+        wgmma_shared<T, 64, 1, 1>(d_q, WgmmaOperand::across(scores, kKeys, k),
                                   WgmmaOperand::across(keys, kKeys, k), k > 0);
       }
       wgmma_commit();
+      scores_at = 2 * kAtDS + kScoreBytes - scores_at;
     }
     ATTN_DEVICE void hand_over_d_q() {
       auto* to =

@@ -54,7 +54,8 @@ struct HopperGradientTiles {
     tiles.queries = queries;
     const double tiles_of_block = tiles.mean_tiles();
     const double wanted = tiles_of_block > 0 ? kTilesBetween / tiles_of_block : 1;
-    tiles.interleaved = static_cast<int>(std::clamp(wanted, 1.0, std::max(tiles.heads, 1) * 1.0));
+    const int most = std::min(tiles.heads, queries == 64 ? 24 : 64);
+    tiles.interleaved = static_cast<int>(std::clamp(wanted, 1.0, std::max(most, 1) * 1.0));
     return tiles;
   }
   int64_t blocks() const { return int64_t{heads} * key_blocks; }
@@ -77,7 +78,7 @@ struct HopperGradientTiles {
     double sum = 0;
     int count = 0;
     for (int block = step / 2; block < key_blocks; block += step, ++count) sum += tiles_of(block).count();
-    return count > 0 ? sum / count * group : 0;
+    return count > 0 ? sum / count : 0;
   }
 
   struct Place {
