@@ -15,7 +15,7 @@ CAPTION = ("Useful floating-point operations per second of each rung, forward in
            "published kernels of the same design (plots/ladder.toml). Lines: peers of the same interleaved run.")
 FEWEST_RUNGS, LEAST_N, HEAD_WIDTH = 3, 4096, 128
 BAR_IN, FRAME_IN = 0.26, 0.95
-RATE_AT = 68  # TFLOP/s, where the numbers end inside the bars
+INSIDE_FROM = 320  # TFLOP/s: in shorter bars words have no room
 PEERS = {"peers/torch/cuda/cudnn": "cuDNN", "peers/torch/cuda/flash": "FlashAttention-2"}
 
 
@@ -53,9 +53,10 @@ def draw_panel(axes, rows, rungs, with_limit):
         spread = [[rate * (1 - row.time_s_median / row.time_s_ci_high)], [rate * (row.time_s_median / row.time_s_ci_low - 1)]]
         axes.barh(place, rate, height=0.5, color=OKABE_ITO[0], xerr=spread if row.time_s_ci_high > 0 else None,
                   error_kw={"elinewidth": 0.7, "capsize": 1.5}, zorder=2)
-        axes.text(RATE_AT, place, f"{rate:.0f}", va="center", ha="right", color="white", fontsize=6.5, zorder=3)
-        if with_limit:
-            axes.text(RATE_AT + 12, place, rung["limit"], va="center", color="white", fontsize=5.2, zorder=3)
+        inside = rate > INSIDE_FROM
+        words = f"{rate:.0f}  {rung['limit'] if with_limit else ''}"
+        axes.text(12 if inside else max(rate, high if with_limit else 0) + 12, place, words.strip(), va="center",
+                  color="white" if inside else "black", fontsize=5.8, zorder=5)
     for number, (name, _) in enumerate(PEERS.items(), 1):
         peer = rows[rows.variant == name]
         if len(peer):

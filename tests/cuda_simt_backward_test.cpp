@@ -1,5 +1,5 @@
 // flash/cuda/simt's backward on the host (tests/host_block.h), behind its own forward: against the float64
-// oracle's gradients and their bounds, bitwise alike in every schedule. It has not run on a GPU.
+// oracle's gradients and their bounds, bitwise alike in every schedule.
 
 #include "tests/host_backward.h"
 #include "variants/flash/flash_simt_backward.cuh"

@@ -16,7 +16,7 @@
 // hidden may be NaN.
 //
 // Method: Dao, "FlashAttention-2", 2023, algorithm 2, its loops split in two kernels.
-// Measured effect: not measured, it has not run on a GPU yet.
+// Measured effect: not measured; right on an H200.
 
 #include <limits>
 

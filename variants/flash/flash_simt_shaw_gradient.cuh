@@ -9,7 +9,7 @@
 //
 // A warp takes kPairs queries at a time; its lanes share the channels. Nothing is reused between the rows x:
 // 4 (d + dv) multiply-adds a pair and as many numbers read, mostly from cache. Fine for the usual small
-// clips. Measured effect: not measured, it has not run on a GPU yet.
+// clips. Measured effect: not measured; right on an H200.
 
 #include "variants/flash/flash_simt_gradient.cuh"
 
