@@ -12,7 +12,7 @@ using namespace attn;
 namespace {
 
 constexpr HopperRung kSingle{}, kSpecialised{true}, kOverlap{true, true}, kPingpong{true, true, true},
-    kPersistent{true, true, true, true}, kEarly{true, true, true, true, true};
+    kPersistent{true, true, true, true};
 
 struct Launch {
   HostRun how;
@@ -110,7 +110,6 @@ TEST_CASE("hopper on the host: every rung") {
   check_rung<Bf16, kOverlap>();
   check_rung<Bf16, kPingpong>();
   check_rung<Bf16, kPersistent>();
-  check_rung<Bf16, kEarly>();
   check_rung<F16, kPersistent>();
 }
 
@@ -140,8 +139,8 @@ TEST_CASE("hopper on the host: masks and positions") {
 TEST_CASE("hopper on the host: late and large maxima") {
   for (const Fill fill : {Fill::late_max, Fill::overflow, Fill::integers}) {
     check_hopper<Bf16, kPersistent, true>("b=1,hq=1,nq=200,nk=400,d=64", fill);
-    check_hopper<Bf16, kEarly>("b=1,hq=1,nq=140,nk=400,d=128", fill);
-    check_hopper<Bf16, kEarly>("b=1,hq=1,nq=140,nk=400,d=128,mask=causal", fill);
+    check_hopper<Bf16, kPersistent>("b=1,hq=1,nq=140,nk=400,d=128", fill);
+    check_hopper<Bf16, kPersistent>("b=1,hq=1,nq=140,nk=400,d=128,mask=causal", fill);
     check_hopper<F16, kPersistent>("b=1,hq=1,nq=140,nk=300,d=128,mask=causal", fill);
   }
 }

@@ -13,7 +13,6 @@
 //   overlap      Q K^T of tile j is issued before P V of tile j - 1, whose time the softmax of j then shares
 //   pingpong     a warpgroup issues its products only in its turn, so that the exponentials of one run beside
 //                the products of another
-//   early        the exponentials of a tile use the references as they are; its maximum is sought meanwhile
 //   persistent   a block per multiprocessor; K, V and Q of the next row of tiles are loaded during the end of
 //                the one before, and O leaves by TMA meanwhile; longest rows first (HopperSchedule)
 //
@@ -278,7 +277,7 @@ struct FlashHopper {
   ATTN_DEVICE void compute_tiles(const Shared& shared, Rows& rows, const Walk& walk, int tile,
                                  uint32_t queries, int sent, TileRing& k, TileRing& v) const {
     float correction[2];
-    weigh<false>(shared, rows, walk, tile, k, correction);
+    weigh(shared, rows, walk, tile, k, correction);
     rows.pack_weights();
     release_queries(shared, rows, sent);  // O has long left them
     for (tile = walk.next(args, tile + 1); tile < walk.place.last; tile = walk.next(args, tile + 1)) {
@@ -289,7 +288,7 @@ struct FlashHopper {
       rows.multiply_values(shared.values(v.stage));
       pass_turn(rows.group);
       rows.template wait_scores<1>();
-      const bool moved = weigh<kRung.early>(shared, rows, walk, tile, k, correction);
+      const bool moved = weigh(shared, rows, walk, tile, k, correction);
       rows.weights_are_done(shared.unread(4 * rows.group + rows.warp));
       rows.template wait_values<0>();
       release(rows, shared.v_empty(v.stage));
@@ -301,18 +300,12 @@ struct FlashHopper {
 
   /// HopperRows::weigh. K has been multiplied; its buffer is free, where biases came with it after they are
   /// read.
-  template <bool kEarly>
   ATTN_DEVICE bool weigh(const Shared& shared, Rows& rows, const Walk& walk, int tile, TileRing& k,
                          float (&correction)[2]) const {
     const int stage = k.stage;
     k.advance();
     if constexpr (!Rows::kBiased) release(rows, shared.k_empty(stage));
-    bool moved;
-    if constexpr (kEarly) {
-      moved = rows.weigh_early(walk, tile, shared.bias(stage), correction);
-    } else {
-      moved = rows.weigh(walk, tile, shared.bias(stage), correction);
-    }
+    const bool moved = rows.weigh(walk, tile, shared.bias(stage), correction);
     if constexpr (Rows::kBiased) {
       __syncwarp();
       release(rows, shared.k_empty(stage));
@@ -327,7 +320,7 @@ struct FlashHopper {
     rows.multiply_keys(queries, shared.keys(k.stage));
     rows.template wait_scores<0>();
     float correction[2];
-    if (weigh<false>(shared, rows, walk, tile, k, correction)) rows.rescale(correction);
+    if (weigh(shared, rows, walk, tile, k, correction)) rows.rescale(correction);
     rows.pack_weights();
     barrier_wait(shared.v_full(v.stage), v.parity);
     rows.multiply_values(shared.values(v.stage));

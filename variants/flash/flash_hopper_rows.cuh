@@ -120,22 +120,6 @@ struct HopperRows {
     if (walk.is_partial(args, tile)) hide(walk.place, tile * kKeys);
     return exponentials(correction);
   }
-  /// The same of a tile behind the first one, without waiting for its maximum where that is possible: where
-  /// every row has a reference and every key is seen.
-  ATTN_DEVICE bool weigh_early(const Walk& walk, int tile, uint32_t biases, float (&correction)[2]) {
-    const bool partial = walk.is_partial(args, tile);
-    const bool settled = __all_sync(0xffffffffu, reference[0] != -INFINITY && reference[1] != -INFINITY) != 0;
-    finish_scores(biases);
-    if (!partial && settled) {
-      bool far;
-      const bool moved = early_exponentials(correction, far);
-      if (!far) return moved;
-      multiply_again(walk.place, tile * kKeys);
-      finish_scores(biases);
-    }
-    if (partial) hide(walk.place, tile * kKeys);
-    return exponentials(correction);
-  }
   /// P as the A operand of P V; also O in order for stmatrix.
   ATTN_DEVICE void pack_weights() {
     ATTN_UNROLL
@@ -325,74 +309,6 @@ struct HopperRows {
       sum[r] = added[0] + added[1];
     }
     return __any_sync(0xffffffffu, moved);
-  }
-
-  /// exponentials() with the references as they are: the maximum is sought meanwhile, and P scaled afterwards
-  /// where it exceeds a reference by kSlack. `far`: it does by so much that P may have overflown; then
-  /// nothing is changed but S.
-  ATTN_DEVICE bool early_exponentials(float (&correction)[2], bool& far) {
-    constexpr float kFar = 100;
-    const float factor = this->factor();
-    float most[2], added[2];
-    bool moved = false;
-    far = false;
-    ATTN_UNROLL
-    for (int r = 0; r < 2; ++r) {
-      float highest[2] = {-INFINITY, -INFINITY}, sums[2] = {0, 0};
-      ATTN_UNROLL
-      for (int k = 0; k < kKeyTiles * 2; ++k) {
-        float& score = s[k / 2 * 4 + 2 * r + k % 2];
-        score = fmaf(score, factor, -reference[r]);
-        highest[k % 2] = fmaxf(highest[k % 2], score);
-        score = exp2_approximate(score);
-        sums[k % 2] += score;
-      }
-      most[r] = combine_lanes<Maximum, 4>(fmaxf(highest[0], highest[1]));
-      added[r] = sums[0] + sums[1];
-      moved = moved || most[r] > kSlack;
-      far = far || most[r] > kFar;
-      correction[r] = 1;
-    }
-    moved = __any_sync(0xffffffffu, moved);
-    if (moved) {
-      far = __any_sync(0xffffffffu, far);
-      if (far) return true;
-      ATTN_UNROLL
-      for (int r = 0; r < 2; ++r) {
-        if (most[r] > kSlack) {
-          correction[r] = exp2_approximate(-most[r]);
-          reference[r] += most[r];
-        }
-        ATTN_UNROLL
-        for (int k = 0; k < kKeyTiles * 2; ++k) s[k / 2 * 4 + 2 * r + k % 2] *= correction[r];
-        added[r] *= correction[r];
-      }
-    }
-    ATTN_UNROLL
-    for (int r = 0; r < 2; ++r) sum[r] = fmaf(sum[r], correction[r], added[r]);
-    return moved;
-  }
-  /// S = Q K^T of a tile of keys that all exist, from memory, without the tensor cores.
-  ATTN_DEVICE void multiply_again(const Place& place, int j0) {
-    const T* q[2];
-    ATTN_UNROLL
-    for (int r = 0; r < 2; ++r) {
-      const int64_t i = int64_t{place.i0} + row_of(r);
-      q[r] = args.q.row(place.b, i < args.seq_q ? i : args.seq_q - 1, place.h);
-    }
-    ATTN_UNROLL
-    for (int e = 0; e < kKeyTiles * 2; ++e) {
-      const int j = recomputed(j0) + e / 2 * 8 + mma_c(lane, e % 2).column;
-      const T* k = args.k.row(place.b, j, place.head_kv);
-      float sums[2] = {0, 0};
-      ATTN_ROLL
-      for (int c = 0; c < args.head_dim; ++c) {
-        sums[0] = fmaf(to_float(q[0][c]), to_float(k[c]), sums[0]);
-        sums[1] = fmaf(to_float(q[1][c]), to_float(k[c]), sums[1]);
-      }
-      s[e / 2 * 4 + e % 2] = sums[0];
-      s[e / 2 * 4 + 2 + e % 2] = sums[1];
-    }
   }
 
   static constexpr int kOwn = kWidth / kWarpLanes;  ///< channels of a lane: lane + 32 k

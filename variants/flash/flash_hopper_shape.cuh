@@ -13,7 +13,6 @@ struct HopperRung {
   bool overlap = false;      ///< Q K^T of a tile runs beside P V of the tile before
   bool pingpong = false;     ///< warpgroups take turns between products and exponentials
   bool persistent = false;   ///< as many blocks as multiprocessors; each takes the next row of tiles
-  bool early = false;        ///< exponentials start before the tile's maximum is known
 };
 
 /// What an instance can do: nothing more; a mask; a mask and a Toeplitz bias; that, a softcap and a negative
@@ -32,8 +31,7 @@ constexpr HopperTiling hopper_tiling(int width, HopperKind kind) {
   return {width == 64 && kind != HopperKind::capped ? 3 : 2, 128};
 }
 /// What flash/cuda/hopper has, by measurements on an H200: turns pay where exponentials are as long as
-/// products. The early start gains 1 to 3 % where scores are flat, and is 20 times slower where they rise by
-/// 2^100 from tile to tile, as ALiBi's do: it is left out.
+/// products.
 constexpr HopperRung hopper_best_rung(int width, HopperKind kind) {
   return {.specialised = true,
           .overlap = true,
