@@ -17,11 +17,7 @@ namespace {
 
 using Rung = FlashHopperRung<HopperRung{.specialised = true, .overlap = true}>;
 
-ATTN_REGISTER(std::make_unique<Rung>(Info{.name = "flash/cuda/hopper/overlap",
-                                          .family = "dense",
-                                          .device = Device::cuda,
-                                          .tags = {"flash", "tiled", "tensor cores", "hopper"},
-                                          .citation = "Shah et al. 2024"}));
+ATTN_REGISTER(std::make_unique<Rung>("flash/cuda/hopper/overlap", "Shah et al. 2024"));
 
 }  // namespace
 }  // namespace attn

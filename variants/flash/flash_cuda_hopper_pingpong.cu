@@ -18,11 +18,7 @@ namespace {
 
 using Rung = FlashHopperRung<HopperRung{.specialised = true, .overlap = true, .pingpong = true}>;
 
-ATTN_REGISTER(std::make_unique<Rung>(Info{.name = "flash/cuda/hopper/pingpong",
-                                          .family = "dense",
-                                          .device = Device::cuda,
-                                          .tags = {"flash", "tiled", "tensor cores", "hopper"},
-                                          .citation = "Shah et al. 2024"}));
+ATTN_REGISTER(std::make_unique<Rung>("flash/cuda/hopper/pingpong", "Shah et al. 2024"));
 
 }  // namespace
 }  // namespace attn

@@ -18,11 +18,7 @@ namespace {
 
 using Rung = FlashHopperRung<HopperRung{.specialised = true}>;
 
-ATTN_REGISTER(std::make_unique<Rung>(Info{.name = "flash/cuda/hopper/specialised",
-                                          .family = "dense",
-                                          .device = Device::cuda,
-                                          .tags = {"flash", "tiled", "tensor cores", "hopper"},
-                                          .citation = "Shah et al. 2024"}));
+ATTN_REGISTER(std::make_unique<Rung>("flash/cuda/hopper/specialised", "Shah et al. 2024"));
 
 }  // namespace
 }  // namespace attn

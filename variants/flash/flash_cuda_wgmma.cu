@@ -18,11 +18,7 @@ namespace {
 
 using Rung = FlashHopperRung<HopperRung{}>;
 
-ATTN_REGISTER(std::make_unique<Rung>(Info{.name = "flash/cuda/wgmma",
-                                          .family = "dense",
-                                          .device = Device::cuda,
-                                          .tags = {"flash", "tiled", "tensor cores", "hopper"},
-                                          .citation = "Bikshandi and Shah 2023"}));
+ATTN_REGISTER(std::make_unique<Rung>("flash/cuda/wgmma", "Bikshandi and Shah 2023"));
 
 }  // namespace
 }  // namespace attn

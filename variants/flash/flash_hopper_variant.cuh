@@ -9,7 +9,12 @@ namespace attn {
 template <HopperRung kRung>
 class FlashHopperRung final : public Variant {
  public:
-  using Variant::Variant;
+  FlashHopperRung(const char* name, const char* citation)
+      : Variant({.name = name,
+                 .family = "dense",
+                 .device = Device::cuda,
+                 .tags = {"flash", "tiled", "tensor cores", "hopper"},
+                 .citation = citation}) {}
 
   Support supports(const Problem& p) const override {
     if (p.dtype != Dtype::bf16) return {"bf16 only"};
