@@ -42,6 +42,12 @@ class DeviceMask {
   uint8_t* blocks_ = nullptr;
 };
 
+/// In 32 bits: distances far beyond a tile are alike.
+ATTN_DEVICE int near_distance(int64_t distance) {
+  constexpr int kFar = 1 << 20;
+  return static_cast<int>(distance < -kFar ? -kFar : distance > kFar ? kFar : distance);
+}
+
 /// The rule of one batch entry, so that inner loops need not look its length up.
 ATTN_HOST_DEVICE inline MaskRule of_batch_entry(MaskRule rule, int64_t b) {
   rule.seq_kv = rule.key_length(b);

@@ -233,32 +233,16 @@ struct HopperRows {
     }
   }
 
-  /// Bit 2 n + e: whether the key of element e in eight keys n may be seen by query i. For block masks.
-  ATTN_DEVICE uint32_t visible_bits(const Place& place, int64_t i, int j0) const {
-    uint32_t bits = 0;
-    if (i >= args.seq_q) return bits;
-    ATTN_ROLL
-    for (int k = 0; k < kKeys / 4; ++k) {
-      const int64_t j = j0 + k / 2 * 8 + mma_c(lane, k % 2).column;
-      if (j < args.seq_kv && Tiles::rule_of(args, place).allows(0, i, j)) bits |= 1u << k;
-    }
-    return bits;
-  }
-  /// Distances far beyond a tile are alike.
-  ATTN_DEVICE static int relative(int64_t distance) {
-    constexpr int kFar = 1 << 20;
-    return static_cast<int>(distance < -kFar ? -kFar : distance > kFar ? kFar : distance);
-  }
   /// -inf for what the mask does not allow.
   ATTN_DEVICE void hide(const Place& place, int j0) {
-    const int length = relative(int64_t{place.keys} - j0);
+    const int length = near_distance(int64_t{place.keys} - j0);
     ATTN_UNROLL
     for (int r = 0; r < 2; ++r) {
       const int64_t i = int64_t{place.i0} + row_of(r);
       int begin = 0, end = length;
       if constexpr (kMasked) {
-        begin = relative(i - j0 + args.rule.band_low);
-        end = min(end, relative(i - j0 + args.rule.band_high + 1));
+        begin = near_distance(i - j0 + args.rule.band_low);
+        end = min(end, near_distance(i - j0 + args.rule.band_high + 1));
       }
       const int own = mma_c(lane, 0).column;
       ATTN_UNROLL
@@ -269,7 +253,7 @@ struct HopperRows {
       }
       if constexpr (kMasked) {
         if (args.rule.blocks) {
-          const uint32_t bits = visible_bits(place, i, j0);
+          const uint32_t bits = Tiles::visible_bits(args, place, lane, i, j0);
           ATTN_UNROLL
           for (int k = 0; k < kKeyTiles * 2; ++k) {
             if (!(bits >> k & 1u)) s[k / 2 * 4 + 2 * r + k % 2] = -INFINITY;

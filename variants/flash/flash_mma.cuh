@@ -267,31 +267,14 @@ struct FlashMma {
     });
   }
 
-  /// Bit 2 n + e: whether the key of element e in key tile n may be seen by query i. For block masks.
-  ATTN_DEVICE uint32_t visible_bits(const Place& place, int lane, int64_t i, int64_t j0) const {
-    uint32_t bits = 0;
-    if (i >= args.seq_q) return bits;
-    ATTN_ROLL
-    for (int k = 0; k < kKeys / 4; ++k) {
-      const int64_t j = j0 + k / 2 * 8 + mma_c(lane, k % 2).column;
-      if (j < args.seq_kv && Tiles::rule_of(args, place).allows(0, i, j)) bits |= 1u << k;
-    }
-    return bits;
-  }
-
-  /// Distances far beyond a tile are alike.
-  ATTN_DEVICE static int relative(int64_t distance) {
-    constexpr int kFar = 1 << 20;
-    return static_cast<int>(distance < -kFar ? -kFar : distance > kFar ? kFar : distance);
-  }
   /// -inf for what the mask does not allow.
   template <class Warp>
   ATTN_DEVICE void hide(Warp& warp, const Place& place, int64_t j0) const {
-    const int length = relative(place.keys - j0);
+    const int length = near_distance(place.keys - j0);
     int low = 0, high = length;  // keys that row 0 sees; each row sees one further on
     if constexpr (kMasked) {
-      low = relative(place.i0 - j0 + args.rule.band_low);
-      high = relative(place.i0 - j0 + args.rule.band_high + 1);
+      low = near_distance(place.i0 - j0 + args.rule.band_low);
+      high = near_distance(place.i0 - j0 + args.rule.band_high + 1);
     }
     warp.each([=, this, &warp](int lane, Thread& state) {
       ATTN_UNROLL
@@ -302,7 +285,7 @@ struct FlashMma {
           const int row = row_of(warp.index(), lane, r);
           begin = low + row;
           end = high + row < length ? high + row : length;
-          if (args.rule.blocks) bits = visible_bits(place, lane, place.i0 + row, j0);
+          if (args.rule.blocks) bits = Tiles::visible_bits(args, place, lane, place.i0 + row, j0);
         }
         ATTN_UNROLL
         for (int n = 0; n < kKeyTiles; ++n) {

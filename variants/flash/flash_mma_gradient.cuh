@@ -266,11 +266,6 @@ struct FlashMmaGradient {
     }
   }
 
-  /// Distances far beyond a tile are alike.
-  ATTN_DEVICE static int relative(int64_t distance) {
-    constexpr int kFar = 1 << 20;
-    return static_cast<int>(distance < -kFar ? -kFar : distance > kFar ? kFar : distance);
-  }
   /// Bit 2 n + e: whether the pair of row and element e of column tile n is visible. For block masks.
   ATTN_DEVICE uint32_t visible_bits(const Place& place, int lane, int64_t row, int64_t c0) const {
     uint32_t bits = 0;
@@ -292,13 +287,13 @@ struct FlashMmaGradient {
   ATTN_DEVICE Visible visible_of(const Place& place, int lane, int row, int64_t c0) const {
     Visible visible{0, kColumns, ~0u};
     // Rows that fill a tile up are zero, but zero times a NaN that nothing sees is NaN.
-    visible.end = relative((kOfQueries ? int64_t{place.keys} : args.seq_q) - c0);
+    visible.end = near_distance((kOfQueries ? int64_t{place.keys} : args.seq_q) - c0);
     if constexpr (kMasked) {
       const int64_t r = int64_t{place.r0} + row;
       const int64_t low = kOfQueries ? r + args.rule.band_low : r - args.rule.band_high;
       const int64_t high = kOfQueries ? r + args.rule.band_high : r - args.rule.band_low;
-      visible.begin = relative(low - c0);
-      const int end = relative(high + 1 - c0);
+      visible.begin = near_distance(low - c0);
+      const int end = near_distance(high + 1 - c0);
       if (end < visible.end) visible.end = end;
       if (r >= (kOfQueries ? args.seq_q : int64_t{place.keys})) visible.end = 0;
       if (args.rule.blocks) visible.bits = visible_bits(place, lane, r, c0);
