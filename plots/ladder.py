@@ -16,7 +16,9 @@ CAPTION = ("Useful floating-point operations per second of each rung, forward in
 FEWEST_RUNGS, LEAST_N, HEAD_WIDTH = 3, 4096, 128
 BAR_IN, FRAME_IN = 0.26, 0.95
 INSIDE_FROM = 320  # TFLOP/s: in shorter bars words have no room
-PEERS = {"peers/torch/cuda/cudnn": "cuDNN", "peers/torch/cuda/flash": "FlashAttention-2"}
+# Name, style of the line.
+PEERS = {"peers/torch/cuda/cudnn": ("cuDNN", {"color": OKABE_ITO[1], "linestyle": "-"}),
+         "peers/torch/cuda/flash": ("FlashAttention-2", {"color": OKABE_ITO[2], "linestyle": "--"})}
 
 
 def read_rungs():
@@ -57,10 +59,10 @@ def draw_panel(axes, rows, rungs, with_limit):
         words = f"{rate:.0f}  {rung['limit'] if with_limit else ''}"
         axes.text(12 if inside else max(rate, high if with_limit else 0) + 12, place, words.strip(), va="center",
                   color="white" if inside else "black", fontsize=5.8, zorder=5)
-    for number, (name, _) in enumerate(PEERS.items(), 1):
+    for name, (_, style) in PEERS.items():
         peer = rows[rows.variant == name]
         if len(peer):
-            axes.axvline(peer.iloc[-1].flops_per_s / 1e12, color=OKABE_ITO[number], linewidth=1, linestyle=["-", "--"][number - 1], zorder=4)
+            axes.axvline(peer.iloc[-1].flops_per_s / 1e12, linewidth=1, zorder=4, **style)
     axes.set_xlim(left=0)
     axes.set_xlabel("TFLOP/s", labelpad=1)
     axes.grid(axis="y", visible=False)
@@ -81,8 +83,7 @@ def draw(campaign):
                           fontsize=5.8)
     axes[0][0].invert_yaxis()
     handles = [Patch(color=OKABE_ITO[0], label="measured"), Patch(color="#dddddd", label="expected")]
-    handles += [Line2D([], [], color=OKABE_ITO[number], linestyle=["-", "--"][number - 1], label=label)
-                for number, label in enumerate(PEERS.values(), 1)]
+    handles += [Line2D([], [], label=label, **style) for label, style in PEERS.values()]
     figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False, bbox_to_anchor=(0.5, 0.0))
     figure.text(0.5, 0.29 / height, shared, ha="center", fontsize=7, color=GREY)
     figure.subplots_adjust(left=2.0 / PAGE_IN, right=1 - 0.1 / PAGE_IN, top=1 - 0.22 / height, bottom=0.75 / height, wspace=0.06)

@@ -255,7 +255,7 @@ class CampaignRun {
           emit(outcome);
         }
       });
-      for (size_t k = 0; k < kSteps; ++k) steps_[k] += steps[k];
+      add_times(steps_, steps);
       std::erase_if(job.variants, [&](const std::string& variant) { return failed.contains(variant); });
     }
     const auto of = [&](const std::string& variant) {

@@ -134,6 +134,10 @@ std::string to_text(Step step) {
   return "?";
 }
 
+void add_times(StepTimes& sum, const StepTimes& times) {
+  for (size_t k = 0; k < kSteps; ++k) sum[k] += times[k];
+}
+
 void Board::announce(int32_t which, Step what) {
   const int64_t now = now_ns(), since = since_ns.load();
   if (since != 0) spent_ns[static_cast<size_t>(step.load())] += now - since;

@@ -60,6 +60,7 @@ enum class Step : int32_t { inputs, oracle, bind, check, warm_up, time, verify }
 inline constexpr size_t kSteps = 7;
 std::string to_text(Step step);
 using StepTimes = std::array<double, kSteps>;  ///< seconds
+void add_times(StepTimes& sum, const StepTimes& times);
 
 /// On a page shared by both processes.
 struct Board {

@@ -144,8 +144,7 @@ StepTimes supervise(const Job& job, double timeout_s, const std::function<void(c
     const Job job_now = remaining;  // the board's index refers to this list
     Attempt attempt(job_now, timeout_s);
     std::optional<Failure> failure = attempt.watch(finish);
-    const StepTimes times = attempt.board().step_times();
-    for (size_t k = 0; k < kSteps; ++k) steps[k] += times[k];
+    add_times(steps, attempt.board().step_times());
     if (remaining.variants.empty()) break;
     if (failure && failure->retry && !retried) {
       retried = true;

@@ -301,12 +301,10 @@ void Binding::poison_outputs() {
 void Binding::read_outputs(Outputs<float>& results) {
   variant_.collect(context_, problem_);
   api_.synchronize();
-  if (!variant_.info().gives_lse) results.lse.clear();
   for (const auto& slot : slots_) {
-    const auto output = slot->operand.output;
-    if (output == &Outputs<float>::lse && !variant_.info().gives_lse) continue;
-    if (output) download(*slot, results.*output);
+    if (const auto output = slot->operand.output) download(*slot, results.*output);
   }
+  if (!variant_.info().gives_lse) results.lse.clear();
 }
 
 Outputs<float> Binding::outputs() {
