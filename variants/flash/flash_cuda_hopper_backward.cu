@@ -29,22 +29,13 @@ bool tma_accepts_all(const Problem& p, const Backward& args) {
          accepted(args.v, p, false, p.value_dim) && accepted(args.d_v, p, false, p.value_dim);
 }
 
-template <class Body>
-void launch(const CudaQueue& queue, const Body& body, int64_t count) {
-  constexpr size_t kBytes = Body::shared_bytes();
-  ATTN_CUDA_CHECK(cudaFuncSetAttribute(hopper_kernel<Body>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                       static_cast<int>(kBytes)));
-  hopper_kernel<Body><<<static_cast<unsigned>(count), Body::kThreads, kBytes, queue.stream()>>>(body);
-  ATTN_CUDA_CHECK(cudaGetLastError());
-}
-
 template <class T>
 void enqueue_gradients(const CudaQueue& queue, const Problem& p, const Backward& args,
                        const FlashHopperBackwardScratch& scratch) {
   flash_hopper_backward<T>(
       queue, p, args, scratch,
       [](const auto& tensor, const TensorShape& shape) { return tensor_map<T>(tensor, shape, 64); },
-      [&](const auto& body, int64_t count) { launch(queue, body, count); });
+      [&](const auto& body, int64_t count) { enqueue_hopper(queue, body, count); });
 }
 
 }  // namespace

@@ -42,14 +42,17 @@ struct HopperTopRung {
 };
 
 template <class Body>
-void enqueue_hopper(const CudaQueue& queue, const Body& body) {
-  const auto count = static_cast<int64_t>(body.args.schedule.count());
-  const int64_t blocks = Body::kPersistent ? std::min(count, CudaQueue::gpu().multiprocessors) : count;
+void enqueue_hopper(const CudaQueue& queue, const Body& body, int64_t blocks) {
   const size_t bytes = Body::shared_bytes();
   ATTN_CUDA_CHECK(cudaFuncSetAttribute(hopper_kernel<Body>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                        static_cast<int>(bytes)));
   hopper_kernel<Body><<<static_cast<unsigned>(blocks), Body::kThreads, bytes, queue.stream()>>>(body);
   ATTN_CUDA_CHECK(cudaGetLastError());
+}
+template <class Body>
+void enqueue_hopper_rows(const CudaQueue& queue, const Body& body) {
+  const auto count = static_cast<int64_t>(body.args.schedule.count());
+  enqueue_hopper(queue, body, Body::kPersistent ? std::min(count, CudaQueue::gpu().multiprocessors) : count);
 }
 template <class T, int kWidth, HopperKind kKind, class Rungs>
 void launch_hopper_tiles(const CudaQueue& queue, const FlashHopperArgs<T>& args, HopperTiling tiling) {
@@ -57,9 +60,9 @@ void launch_hopper_tiles(const CudaQueue& queue, const FlashHopperArgs<T>& args,
   constexpr HopperTiling kLarge = hopper_tiling(kWidth, kKind), kSmall = hopper_smaller(kLarge);
   if constexpr (Rungs::kTop && hopper_has_smaller(kWidth, kKind)) {
     if (tiling.consumers == kSmall.consumers)
-      return enqueue_hopper(queue, FlashHopper<T, kWidth, kKind, kRung, kSmall>{args});
+      return enqueue_hopper_rows(queue, FlashHopper<T, kWidth, kKind, kRung, kSmall>{args});
   }
-  enqueue_hopper(queue, FlashHopper<T, kWidth, kKind, kRung, kLarge>{args});
+  enqueue_hopper_rows(queue, FlashHopper<T, kWidth, kKind, kRung, kLarge>{args});
 }
 template <class T, HopperKind kKind, class Rungs>
 void launch_hopper(const CudaQueue& queue, const Problem& p, const FlashHopperArgs<T>& args,
