@@ -51,9 +51,8 @@ struct FlashHopper {
   static constexpr size_t shared_bytes() { return Shared::kBytes + 1024; }
 
 #if defined(ATTN_HOPPER)
-  using QueryRing = RingPlace<Shared::kQueryStages>;
+  using RowRing = RingPlace<Shared::kQueryStages>;  ///< queries, and the index of the row behind
   using TileRing = RingPlace<Shared::kStages>;
-  using IndexRing = RingPlace<2>;
 
   ATTN_DEVICE void run(const void* memory) const {
     const Shared shared{(shared_address(memory) + 1023) & ~1023u};
@@ -95,8 +94,6 @@ struct FlashHopper {
     for (int stage = 0; stage < Shared::kQueryStages; ++stage) {
       barrier_init(shared.q_full(stage), 1);
       barrier_init(shared.q_empty(stage), kWarps);
-    }
-    for (int stage = 0; stage < 2; ++stage) {
       barrier_init(shared.index_full(stage), 1);
       barrier_init(shared.index_empty(stage), kWarps);
     }
@@ -105,7 +102,7 @@ struct FlashHopper {
 
   // Loading: by one thread.
 
-  ATTN_DEVICE void load_queries(const Shared& shared, const Place& place, QueryRing& ring) const {
+  ATTN_DEVICE void load_queries(const Shared& shared, const Place& place, const RowRing& ring) const {
     barrier_wait(shared.q_empty(ring.stage), ring.parity ^ 1);
     const uint32_t full = shared.q_full(ring.stage);
     barrier_expect(full, Shared::kQueryBytes);
@@ -115,7 +112,6 @@ struct FlashHopper {
       tma_load(shared.queries(ring.stage) + static_cast<uint32_t>(part * 64 * 128), &args.q_map, full,
                64 * chunk, place.h, static_cast<int>(place.i0) + 64 * group, place.b, L2Hint::evict_first);
     }
-    ring.advance();
   }
   ATTN_DEVICE void load_tile(uint32_t to, const TensorMap& map, uint32_t full, const Place& place,
                              int tile) const {
@@ -146,24 +142,24 @@ struct FlashHopper {
   }
 
   ATTN_DEVICE void load_all(const Shared& shared) const {
-    QueryRing q;
+    RowRing q;
     TileRing k, v;
-    IndexRing told;
     uint32_t index = blockIdx.x;
     while (index < args.schedule.count()) {
-      const uint32_t following = take_next();  // early: the answer takes a microsecond
-      const Walk walk = Walk::of(args, args.schedule.place(index));
+      const uint32_t following = take_next();  // the answer takes a microsecond, beside the loads
+      const Walk walk = Walk::of(args, args.schedule.at(index));
       const int last = walk.place.last;
       int tile = walk.first(args);
       if (tile < last) load_keys(shared, walk.place, tile, k);
       load_queries(shared, walk.place, q);
-      if constexpr (kRung.persistent) tell(shared, following, told);
       while (tile < last) {
         const int next = walk.next(args, tile + 1);
         if (next < last) load_keys(shared, walk.place, next, k);
         load_values(shared, walk.place, tile, v);
         tile = next;
       }
+      if constexpr (kRung.persistent) tell(shared, following, q);
+      q.advance();
       index = following;
     }
   }
@@ -173,11 +169,10 @@ struct FlashHopper {
     if constexpr (!kRung.persistent) return UINT32_MAX;
     return gridDim.x + atomicInc(args.taken, args.schedule.count() - 1);
   }
-  ATTN_DEVICE void tell(const Shared& shared, uint32_t index, IndexRing& ring) const {
+  ATTN_DEVICE void tell(const Shared& shared, uint32_t index, const RowRing& ring) const {
     barrier_wait(shared.index_empty(ring.stage), ring.parity ^ 1);
     shared_store(shared.index(ring.stage), static_cast<int>(index));
     barrier_arrive(shared.index_full(ring.stage));
-    ring.advance();
   }
 
   // Computing: by whole warpgroups. Every warp arrives for itself.
@@ -192,7 +187,7 @@ struct FlashHopper {
   /// One row of tiles, without overlap.
   ATTN_DEVICE void compute_in_order(const Shared& shared, Rows& rows) const {
     TileRing k, v;
-    const Walk walk = Walk::of(args, args.schedule.place(blockIdx.x));
+    const Walk walk = Walk::of(args, args.schedule.at(blockIdx.x));
     const uint32_t queries = queries_of(shared, rows, 0);
     rows.start();
     barrier_wait(shared.q_full(0), 0);
@@ -210,12 +205,11 @@ struct FlashHopper {
   /// Rows of tiles, in each of which Q K^T of the first tile is done before, and P V of the last one after
   /// compute_tiles().
   ATTN_DEVICE void compute_overlapped(const Shared& shared, Rows& rows) const {
-    QueryRing q;
+    RowRing q;
     TileRing k, v;
-    IndexRing told;
     if (rows.group == 0) pass_turn(kConsumers - 1);  // the first turn is the first warpgroup's
     int sent = -1;  // stage of queries that O of the row before is leaving from
-    Walk walk = Walk::of(args, args.schedule.place(blockIdx.x));
+    Walk walk = Walk::of(args, args.schedule.at(blockIdx.x));
     int tile = walk.first(args);
     first_scores(shared, rows, walk, tile, q, k);
     for (bool more = true; more;) {
@@ -226,32 +220,26 @@ struct FlashHopper {
       if (any) compute_tiles(shared, rows, walk, tile, queries, sent, k, v);
       if (!any) release_queries(shared, rows, sent);
       sent = q.stage;
-      q.advance();
-      const uint32_t index = kRung.persistent ? listen(shared, rows, told) : UINT32_MAX;
-      more = index < args.schedule.count();
-      if (more) {
-        walk = Walk::of(args, args.schedule.place(index));
-        tile = walk.first(args);
-      }
-      if (kAhead && more && any && tile < walk.place.last) {
-        barrier_wait(shared.v_full(v.stage), v.parity);
-        barrier_wait(shared.q_full(q.stage), q.parity);
-        barrier_wait(shared.k_full(k.stage), k.parity);
-        rows.multiply_values(shared.values(v.stage));
-        rows.multiply_keys(queries_of(shared, rows, q.stage), shared.keys(k.stage));
-        rows.template wait_values<1>();
-        release(rows, shared.v_empty(v.stage));
-        v.advance();
-        finish(rows, place, queries);
-        rows.template wait_scores<0>();
-        continue;
-      }
       if (any) {
         barrier_wait(shared.v_full(v.stage), v.parity);
         rows.multiply_values(shared.values(v.stage));
+        more = next_row(shared, rows, walk, tile, q);  // beside P V
+        if (kAhead && more && tile < walk.place.last) {
+          barrier_wait(shared.q_full(q.stage), q.parity);
+          barrier_wait(shared.k_full(k.stage), k.parity);
+          rows.multiply_keys(queries_of(shared, rows, q.stage), shared.keys(k.stage));
+          rows.template wait_values<1>();
+          release(rows, shared.v_empty(v.stage));
+          v.advance();
+          finish(rows, place, queries);
+          rows.template wait_scores<0>();
+          continue;
+        }
         rows.template wait_values<0>();
         release(rows, shared.v_empty(v.stage));
         v.advance();
+      } else {
+        more = next_row(shared, rows, walk, tile, q);
       }
       finish(rows, place, queries);
       if (!more) break;
@@ -265,7 +253,7 @@ struct FlashHopper {
   }
   /// Waits for a row's queries, and for Q K^T of its first tile, if it has one.
   ATTN_DEVICE void first_scores(const Shared& shared, Rows& rows, const Walk& walk, int tile,
-                                const QueryRing& q, const TileRing& k) const {
+                                const RowRing& q, const TileRing& k) const {
     barrier_wait(shared.q_full(q.stage), q.parity);
     if (tile >= walk.place.last) return;
     barrier_wait(shared.k_full(k.stage), k.parity);
@@ -350,12 +338,18 @@ struct FlashHopper {
     }
     __syncwarp();
   }
-  ATTN_DEVICE uint32_t listen(const Shared& shared, const Rows& rows, IndexRing& ring) const {
+  /// Whether the block has another row of tiles; then that row and its first tile.
+  ATTN_DEVICE bool next_row(const Shared& shared, const Rows& rows, Walk& walk, int& tile,
+                            RowRing& ring) const {
+    if constexpr (!kRung.persistent) return false;
     barrier_wait(shared.index_full(ring.stage), ring.parity);
     const auto index = static_cast<uint32_t>(uniform(shared_load(shared.index(ring.stage))));
     release(rows, shared.index_empty(ring.stage));
     ring.advance();
-    return index;
+    const bool more = index < args.schedule.count();
+    walk = Walk::of(args, args.schedule.at(more ? index : 0));
+    tile = walk.first(args);
+    return more;
   }
 
   // Turns: barrier kTurns + g lets warpgroup g go on when it has arrived itself and its predecessor has.
@@ -397,9 +391,9 @@ struct FlashHopper {
 
   ATTN_DEVICE void load_and_compute(const Shared& shared, Rows& rows) const {
     const bool loads = threadIdx.x == 0;
-    QueryRing q;
+    RowRing q;
     TileRing k, v, loaded_k, loaded_v;
-    const Walk walk = Walk::of(args, args.schedule.place(blockIdx.x));
+    const Walk walk = Walk::of(args, args.schedule.at(blockIdx.x));
     const uint32_t queries = queries_of(shared, rows, 0);
     int tile = walk.first(args);
     if (loads) {
