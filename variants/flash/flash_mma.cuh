@@ -62,7 +62,7 @@ constexpr int flash_mma_rows(int width, FlashKind kind) {
 constexpr int flash_mma_keys(int width, bool wide, FlashKind kind) {
   if (wide) return width == 64 ? 64 : width == 128 ? 32 : 16;
   if (kind == FlashKind::shaw) return width == 256 ? 32 : 64;
-  return kind == FlashKind::extended && width == 128 ? 32 : 64;
+  return 64;
 }
 
 /// kWidth: padded head_dim and value_dim.
