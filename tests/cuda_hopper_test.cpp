@@ -16,8 +16,9 @@ constexpr HopperRung kSingle{}, kSpecialised{true}, kOverlap{true, true}, kPingp
 
 struct Launch {
   HostRun how;
-  int blocks = 2;      ///< of a persistent kernel; two are at work at a time
-  bool small = false;  ///< tiles, where there are two sizes
+  int blocks = 2;                                     ///< of a persistent kernel; two are at work at a time
+  bool small = false;                                 ///< tiles, where there are two sizes
+  std::function<void(const TileVisits&)> spoil = {};  ///< the list of visits
 };
 
 template <HopperRung kRung, class Body>
@@ -53,6 +54,7 @@ Outputs<float> run_hopper(const Problem& p, const Inputs<float>& inputs, const H
   HostWorkspace workspace([&](Workspace& counting) { HopperScratch::take(p, counting); });
   const HopperScratch scratch = HopperScratch::take(p, workspace.granting);
   scratch.prepare(HostQueue(), p);
+  if (launch.spoil) launch.spoil(scratch.visits);
   HostTensorMaps maps;
   return run_forward<T>(p, inputs, layout, [&](const Forward& forward) {
     REQUIRE(hopper_strides(p, forward));
@@ -90,7 +92,7 @@ void check_hopper(const std::string& text, Fill fill = Fill::peaked) {
     Launch launch;
     launch.how.seed = seed;
     launch.how.shared_first = seed % 2 == 0 ? 1024 : 1040;
-    launch.small = seed == 3 && kEverything && hopper_has_smaller(flash_mma_width(p), hopper_kind(p));
+    launch.small = seed == 3 && kEverything && hopper_may_be_smaller(p);
     const Verdict verdict = compare(p, truth, run_hopper<T, kRung, kEverything>(p, inputs, layout, launch));
     INFO(text << " seed " << seed << " fill " << to_text(fill) << ": " << verdict.reason);
     CHECK(verdict.ok);
@@ -134,6 +136,45 @@ TEST_CASE("hopper on the host: masks and positions") {
     check_hopper<Bf16, kPersistent, true>(text);
   }
   check_hopper<Bf16, kPersistent, true>("b=1,hq=2,hk=1,nq=90,nk=150,d=24,mask=blocks:" + file.path);
+}
+
+/// Of 300 queries and 350 keys in blocks of 64: a row of 128 x 128 tiles without visits, one of full tiles,
+/// one of cut ones.
+const char* const kCoarseBlocks = "64 64 5 6\n0 1 2 3 4 5\n0 1 2 3 4 5\n\n\n1 4\n";
+
+TEST_CASE("hopper on the host: block masks") {
+  std::mt19937 random(23);
+  const BlockFile coarse(kCoarseBlocks), fine(random_blocks(random, 300, 350, 3, 7));
+  const std::string shape = "nq=300,nk=350,mask=", blocks = "blocks:" + coarse.path;
+  check_hopper<Bf16, kSingle>("b=1,hq=1,d=128," + shape + blocks);
+  check_hopper<Bf16, kSpecialised>("b=1,hq=1,d=128," + shape + "causal+" + blocks);
+  check_hopper<F16, kOverlap>("b=1,hq=1,d=128," + shape + blocks);
+  check_hopper<Bf16, kPersistent, true>("b=2,hq=2,hk=1,d=128," + shape + blocks);
+  check_hopper<Bf16, kPersistent, true>("b=2,hq=1,d=64," + shape + "causal+padding:350/200+" + blocks);
+  check_hopper<Bf16, kPersistent, true>("b=1,hq=1,d=200," + shape + "window:90:60+" + blocks);
+  check_hopper<Bf16, kPersistent, true>("b=1,hq=1,d=64," + shape + "blocks:" + fine.path + ",pos=alibi");
+  check_hopper<Bf16, kPersistent, true>("b=1,hq=1,d=128,softcap=5," + shape + "causal+blocks:" + fine.path);
+}
+
+TEST_CASE("hopper on the host: errors in the list of visits show") {
+  const BlockFile file(kCoarseBlocks);
+  const Problem p = Problem::parse("b=1,hq=1,nq=300,nk=350,d=128,dtype=bf16,mask=blocks:" + file.path);
+  const Inputs<float> inputs = make_inputs(p, Fill::peaked, 7);
+  const Truth truth = make_truth(p, inputs, {});
+  const auto right = [&](std::function<void(const TileVisits&)> spoil) {
+    Launch launch;
+    launch.spoil = std::move(spoil);
+    return compare(p, truth, run_hopper<Bf16, kPersistent>(p, inputs, {}, launch)).ok;
+  };
+  CHECK(right([](const TileVisits& visits) {
+    const int* row = visits.words + 2 * visits.stride;  // of keys 64 to 128 and 256 to 320, in tiles of 128
+    REQUIRE((row[0] == kCutTile && row[1] == (2 | kCutTile) && row[2] == row[1] && row[3] == 3));
+  }));
+  CHECK_FALSE(right([](const TileVisits& visits) { visits.words[1] = visits.words[2]; }));
+  CHECK_FALSE(right([](const TileVisits& visits) { visits.words[2 * visits.stride] = 2 | kCutTile; }));
+  CHECK_FALSE(right([](const TileVisits& visits) { visits.words[2 * visits.stride] &= ~kCutTile; }));
+  CHECK_FALSE(right([](const TileVisits& visits) { visits.words[2 * visits.stride + 1] &= ~kCutTile; }));
+  CHECK_FALSE(right([](const TileVisits& visits) { visits.words[visits.stride] = 1; }));
 }
 
 TEST_CASE("hopper on the host: late and large maxima") {

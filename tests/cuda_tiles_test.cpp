@@ -1,12 +1,13 @@
-// Which tiles the thread blocks of the fused CUDA kernels work on (variants/flash/flash_tiles.cuh), for every
-// tile shape in use, against the mask element by element.
+// Which tiles the thread blocks of the fused CUDA kernels work on (variants/flash/flash_tiles.cuh,
+// flash_visits.cuh), for every tile shape in use, and what they see of a tile
+// (variants/common/mask_bits.cuh), against the mask element by element.
 
 #include <random>
 #include <set>
 
 #include "tests/block_file.h"
 #include "tests/catch.h"
-#include "variants/flash/flash_tiles.cuh"
+#include "variants/flash/flash_visits.cuh"
 
 using namespace attn;
 
@@ -52,25 +53,6 @@ std::string draw_mask(Random& random, int64_t nk) {
   return mask;
 }
 
-/// A file for a block mask of this shape.
-std::string draw_blocks(Random& random, int64_t nq, int64_t nk) {
-  const int64_t block_q = draw(random, 1, 90), block_kv = draw(random, 1, 90);
-  const int64_t rows = (nq + block_q - 1) / block_q, columns = (nk + block_kv - 1) / block_kv;
-  std::string text;
-  for (const int64_t number : {block_q, block_kv, rows, columns}) text += std::to_string(number) + ' ';
-  text.back() = '\n';
-  for (int64_t r = 0; r < rows; ++r) {
-    std::string line;
-    for (int64_t c = 0; c < columns; ++c) {
-      if (draw(random, 0, 2) != 0) continue;
-      if (!line.empty()) line += ' ';
-      line += std::to_string(c);
-    }
-    text += line + '\n';
-  }
-  return text;
-}
-
 /// Everything that one thread block does with tiles, against rule.allows.
 template <class Tiles>
 void check_block(const Problem& p, int64_t index) {
@@ -111,7 +93,7 @@ TEMPLATE_TEST_CASE("visited tiles and partial tiles against the elements of rand
   for (int k = 0; k < 200; ++k) {
     const int64_t nq = draw(random, 1, 300), nk = draw(random, 1, 300);
     std::string mask = draw_mask(random, nk);
-    const BlockFile file(draw_blocks(random, nq, nk));
+    const BlockFile file(random_blocks(random, nq, nk, draw(random, 1, 90), draw(random, 1, 90)));
     if (k % 3 == 0) mask = "blocks:" + file.path;
     if (k % 3 == 1) mask += "+blocks:" + file.path;
     const Problem p = Problem::parse("b=1,hq=1,nq=" + std::to_string(nq) + ",nk=" + std::to_string(nk) +
@@ -211,4 +193,142 @@ TEST_CASE("the tiles that cost() counts are the tiles that are visited") {
     }
   }
   CHECK(visited == count_visited_tiles(p, 64, 64));
+}
+
+namespace {
+
+constexpr int64_t kBlockSizes[] = {1, 3, 16, 64, 100, 128};
+
+/// What is wrong with a list of visits, told by every pair of query and key; empty: nothing.
+std::string visits_error(const Problem& p, int64_t rows, int64_t keys, const std::vector<int>& words) {
+  MaskRule rule = p.mask_rule(), band = rule;
+  rule.lengths = band.lengths = nullptr;
+  band.blocks = nullptr;
+  const int64_t tiles = (p.seq_kv + keys - 1) / keys, stride = TileVisits::stride_of(p, keys);
+  const bool no_band = rule.band_low > rule.band_high;  // hides everything: what blocks do does not matter
+  for (int64_t i0 = 0, at = 0; i0 < p.seq_q; i0 += rows, at += stride) {
+    const int64_t i1 = std::min(i0 + rows, p.seq_q);
+    const auto word = [&](int64_t tile) { return words.at(static_cast<size_t>(at + tile)); };
+    if (word(tiles) != tiles || word(tiles + 1) != tiles) return "no end";
+    for (int64_t tile = tiles - 1; tile >= 0; --tile) {
+      const int64_t j0 = tile * keys, j1 = std::min(j0 + keys, p.seq_kv);
+      bool seen = false, cut = false;
+      for (int64_t i = i0; i < i1; ++i) {
+        for (int64_t j = j0; j < j1; ++j) {
+          seen = seen || rule.allows(0, i, j);
+          cut = cut || (band.allows(0, i, j) && !rule.allows(0, i, j));
+        }
+      }
+      const std::string where = ", queries from " + std::to_string(i0) + ", tile " + std::to_string(tile);
+      const bool visited = (word(tile) & ~kCutTile) == tile;
+      if (!visited && word(tile) != word(tile + 1)) return "a wrong way on" + where;
+      if (!visited && seen) return "missed" + where;
+      if (visited && rule.tile(0, i0, i1, j0, j1) == TileKind::empty) return "visited, though empty" + where;
+      if (visited && !no_band && ((word(tile) & kCutTile) != 0) != cut) return "cut mistaken" + where;
+    }
+  }
+  return "";
+}
+
+/// A block mask, alone or within a band.
+Problem draw_block_problem(Random& random, int64_t nq, int64_t nk, const BlockFile& file) {
+  const char* const bands[] = {"",           "causal+", "causal:topleft+", "window:40:0+", "window:70:90+",
+                               "window:*:9+"};
+  return Problem::parse("b=1,hq=1,nq=" + std::to_string(nq) + ",nk=" + std::to_string(nk) +
+                        ",d=8,mask=" + bands[draw(random, 0, 5)] + "blocks:" + file.path);
+}
+
+}  // namespace
+
+TEST_CASE("lists of visits against the elements of random block masks; errors in a list show") {
+  Random random(17);
+  const std::pair<int64_t, int64_t> shapes[] = {{128, 128}, {192, 128}, {128, 80}, {128, 64}, {64, 64}};
+  int missed = 0, uncut = 0;
+  for (const int64_t block_q : kBlockSizes) {
+    for (const int64_t block_kv : kBlockSizes) {
+      for (const auto& [rows, keys] : shapes) {
+        const int64_t nq = draw(random, 1, 420), nk = draw(random, 1, 420);
+        const BlockFile file(random_blocks(random, nq, nk, block_q, block_kv));
+        const Problem p = draw_block_problem(random, nq, nk, file);
+        const std::vector<int> words = TileVisits::list(p, rows, keys);
+        INFO(p.text() << ", " << rows << " x " << keys << ", blocks of " << block_q << " x " << block_kv);
+        REQUIRE(visits_error(p, rows, keys, words) == "");
+        for (size_t k = 0; k + 1 < words.size(); ++k) {
+          if (words[k] == words[k + 1]) continue;  // not a visit, or the end
+          std::vector<int> wrong = words;
+          wrong[k] = words[k + 1];
+          const bool row_ends = (k + 2) % static_cast<size_t>(TileVisits::stride_of(p, keys)) < 2;
+          if (row_ends) continue;
+          const std::string error = visits_error(p, rows, keys, wrong);
+          missed += error.find("missed") == 0;
+          wrong = words;
+          wrong[k] &= ~kCutTile;
+          uncut += visits_error(p, rows, keys, wrong).find("cut mistaken") == 0;
+        }
+      }
+    }
+  }
+  CHECK(missed > 100);
+  CHECK(uncut > 100);
+}
+
+TEST_CASE("the list of one batch entry is in the workspace, to the byte, and only for block masks") {
+  const BlockFile file("24 40 4 4\n0 2\n1 3\n\n0 1 2 3\n");
+  const Problem p = Problem::parse("b=3,hq=4,nq=90,nk=150,d=8,mask=causal+blocks:" + file.path);
+  Workspace counting;
+  CHECK(TileVisits::take(p, 64, 48, counting).stride == 4 + 2);
+  REQUIRE(counting.bookings().size() == 1);
+  CHECK(counting.bookings().front().name == "mask visits");
+  CHECK(counting.bookings().front().bytes == TileVisits::list(p, 64, 48).size() * sizeof(int));
+  TileVisits::take(Problem::parse("b=3,hq=4,nq=90,nk=150,d=8,mask=causal"), 64, 48, counting);
+  CHECK(counting.bookings().size() == 1);
+}
+
+namespace {
+
+/// visible_bits() of every lane for a tile of kKeys.
+template <int kKeys>
+void check_bits(const Problem& p) {
+  const MaskRule rule = p.mask_rule();
+  for (int64_t i = 0; i < p.seq_q; i += 3) {
+    const MaskLine line = MaskLine::of(rule, p.seq_q, p.seq_kv, i);
+    for (int64_t j0 = 0; j0 < p.seq_kv; j0 += kKeys) {
+      for (int lane = 0; lane < 32; lane += 5) {
+        const uint32_t bits = visible_bits<kKeys>(line, static_cast<uint32_t>(j0), lane);
+        for (int k = 0; k < kKeys / 4; ++k) {
+          const int64_t j = j0 + k / 2 * 8 + mma_c(lane, k % 2).column;
+          if (j < p.seq_kv && (bits >> k & 1) != rule.allows(0, i, j)) FAIL("query " << i << " key " << j);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("what a lane sees of a tile under a block mask, against its elements") {
+  Random random(19);
+  for (const int64_t block_q : kBlockSizes) {
+    for (const int64_t block_kv : kBlockSizes) {
+      const int64_t nq = draw(random, 1, 300), nk = draw(random, 1, 300);
+      const BlockFile file(random_blocks(random, nq, nk, block_q, block_kv));
+      const Problem p = Problem::parse("b=1,hq=1,nq=" + std::to_string(nq) + ",nk=" + std::to_string(nk) +
+                                       ",d=8,mask=blocks:" + file.path);
+      INFO(p.text() << ", blocks of " << block_q << " x " << block_kv);
+      check_bits<128>(p);
+      check_bits<80>(p);
+      check_bits<64>(p);
+      check_bits<32>(p);
+      check_bits<16>(p);
+    }
+  }
+}
+
+TEST_CASE("beyond the last query a line is that of the last one; blocks may be longer than any sequence") {
+  const BlockFile file("1099511627776 1099511627776 1 1\n0\n");
+  const Problem p = Problem::parse("b=1,hq=1,nq=90,nk=2147483648,d=1,mask=blocks:" + file.path);
+  const MaskLine line = MaskLine::of(p.mask_rule(), p.seq_q, p.seq_kv, 5000);
+  CHECK(line.blocks == p.mask_rule().blocks);
+  CHECK(visible_bits<128>(line, 0, 1) == ~0u);
+  CHECK(visible_bits<128>(line, 2147483648u - 128, 3) == ~0u);
 }

@@ -19,28 +19,35 @@ int64_t draw(Random& random, int64_t low, int64_t high) {
 const char* const kMasks[] = {"none",       "causal",     "causal:topleft",         "window:9:4",
                               "window:0:*", "padding:37", "window:70:3+padding:90", "causal+window:40:*"};
 
-/// next() and is_partial() of every row of tiles, against FlashTiles.
+/// The visits of every row of tiles, against FlashTiles.
 template <int kRows, int kKeys, bool kMasked>
 void check_walk(const Problem& p) {
   using Tiles = FlashTiles<kRows, kKeys, kMasked>;
-  const FlashShape shape = FlashShape::of(p, p.mask_rule());
   const int64_t rows_of_head = (p.seq_q + kRows - 1) / kRows;
   const HopperSchedule schedule(rows_of_head, p.heads_q, p.heads_kv, p.batch, 1);
+  std::vector<int> words;
+  if (p.mask.has_blocks()) words = TileVisits::list(p, kRows, kKeys);
+  const FlashVisitShape shape{FlashShape::of(p, p.mask_rule()),
+                              {words.empty() ? nullptr : words.data(), TileVisits::stride_of(p, kKeys)}};
+  // With a band alone, what it empties inside its range may be visited, and of blocks, those behind a length.
+  const bool more_visits = !p.mask.has_blocks() || p.mask.has_padding();
   for (int64_t number = 0; number < flash_blocks(p, kRows); ++number) {
-    const auto walk =
-        HopperWalk<kRows, kKeys, kMasked>::of(shape, schedule.at(static_cast<uint32_t>(number)));
+    auto walk = HopperWalk<kRows, kKeys, kMasked>::of(shape, schedule.at(static_cast<uint32_t>(number)));
     const auto place = Tiles::place_of(shape, number);
     INFO(p.text() << ", row of tiles " << number);
     REQUIRE((walk.place.b == place.b && walk.place.h == place.h && walk.place.head_kv == place.head_kv));
     REQUIRE((walk.place.i0 == place.i0 && walk.place.first == place.first && walk.place.last == place.last));
     int expected = Tiles::next(shape, place, place.first);
-    for (int tile = walk.first(shape); tile < place.last; tile = walk.next(shape, tile + 1)) {
-      REQUIRE(tile <= expected);  // with a band alone, what it empties inside its range may be visited
+    for (int visit = walk.first(shape); walk.more(visit); visit = walk.next(shape, visit)) {
+      walk.fetch(shape, visit);
+      const int tile = walk.tile(visit);
+      const bool partial = walk.band_cuts(tile) || walk.blocks_cut(visit);
+      REQUIRE(tile <= expected);
       if (tile < expected) {
-        REQUIRE((!p.mask.has_blocks() && walk.is_partial(shape, tile)));
+        REQUIRE((more_visits && partial));
         continue;
       }
-      REQUIRE(walk.is_partial(shape, tile) == Tiles::is_partial(shape, place, int64_t{tile} * kKeys));
+      REQUIRE(partial == Tiles::is_partial(shape, place, int64_t{tile} * kKeys));
       expected = Tiles::next(shape, place, tile + 1);
     }
     REQUIRE(expected == place.last);
@@ -141,10 +148,18 @@ TEST_CASE("hopper: the walk over tiles is that of the other kernels") {
       if (p.mask.none()) check_walk<128, 176, false>(p);
     }
   }
-  const BlockFile file("24 40 4 4\n0 2\n1 3\n\n0 1 2 3\n");
-  const std::string blocks = "nq=96,nk=160,d=8,mask=blocks:" + file.path;
-  check_walk<64, 80, true>(Problem::parse(blocks));
-  check_walk<128, 128, true>(Problem::parse(blocks + "+causal"));
+  for (const char* mask : {"", "causal+", "window:70:3+", "padding:50%/90+", "causal:topleft+padding:80+"}) {
+    for (int k = 0; k < 12; ++k) {
+      const int64_t nq = draw(random, 1, 500), nk = draw(random, 91, 500);
+      const BlockFile file(random_blocks(random, nq, nk, draw(random, 1, 150), draw(random, 1, 150)));
+      const Problem p = Problem::parse("b=2,hq=2,nq=" + std::to_string(nq) + ",nk=" + std::to_string(nk) +
+                                       ",d=8,mask=" + mask + "blocks:" + file.path);
+      check_walk<128, 128, true>(p);
+      check_walk<192, 128, true>(p);
+      check_walk<128, 80, true>(p);
+      check_walk<64, 128, true>(p);
+    }
+  }
 }
 
 TEST_CASE("hopper: the biases of every tile are there, aligned to 16 bytes") {

@@ -35,8 +35,8 @@ struct FlashHopper {
   static constexpr bool kPersistent = kRung.persistent;
   static constexpr int kConsumers = kRows / 64;
   static constexpr int kThreads = kWarpgroupThreads * (kConsumers + (kRung.specialised ? 1 : 0));
-  static constexpr int kLoaderRegisters = kConsumers == 3 ? 32 : 24;
-  static constexpr int kComputeRegisters = kConsumers == 3 ? 160 : 240;
+  static constexpr int kLoaderRegisters = kConsumers == 3 ? 32 : Rows::kCapped ? 40 : 24;
+  static constexpr int kComputeRegisters = kConsumers == 3 ? 160 : Rows::kCapped ? 232 : 240;
   static_assert(kRung.specialised || !(kRung.overlap || kRung.pingpong || kRung.persistent),
                 "the rungs above need a warpgroup that loads");
   static constexpr bool kTakeTurns = kRung.pingpong && kConsumers > 1;
@@ -147,16 +147,16 @@ struct FlashHopper {
     uint32_t index = blockIdx.x;
     while (index < args.schedule.count()) {
       const uint32_t following = take_next();  // the answer takes a microsecond, beside the loads
-      const Walk walk = Walk::of(args, args.schedule.at(index));
-      const int last = walk.place.last;
-      int tile = walk.first(args);
-      if (tile < last) load_keys(shared, walk.place, tile, k);
+      Walk walk = Walk::of(args, args.schedule.at(index));
+      int visit = walk.first(args);
+      if (walk.more(visit)) load_keys(shared, walk.place, walk.tile(visit), k);
       load_queries(shared, walk.place, q);
-      while (tile < last) {
-        const int next = walk.next(args, tile + 1);
-        if (next < last) load_keys(shared, walk.place, next, k);
-        load_values(shared, walk.place, tile, v);
-        tile = next;
+      while (walk.more(visit)) {
+        walk.fetch(args, visit);
+        const int next = walk.next(args, visit);
+        if (walk.more(next)) load_keys(shared, walk.place, walk.tile(next), k);
+        load_values(shared, walk.place, walk.tile(visit), v);
+        visit = next;
       }
       if constexpr (kRung.persistent) tell(shared, following, q);
       q.advance();
@@ -187,12 +187,13 @@ struct FlashHopper {
   /// One row of tiles, without overlap.
   ATTN_DEVICE void compute_in_order(const Shared& shared, Rows& rows) const {
     TileRing k, v;
-    const Walk walk = Walk::of(args, args.schedule.at(blockIdx.x));
+    Walk walk = Walk::of(args, args.schedule.at(blockIdx.x));
     const uint32_t queries = queries_of(shared, rows, 0);
     rows.start();
     barrier_wait(shared.q_full(0), 0);
-    for (int tile = walk.first(args); tile < walk.place.last; tile = walk.next(args, tile + 1)) {
-      compute_tile(shared, rows, walk, tile, queries, k, v);
+    for (int visit = walk.first(args); walk.more(visit); visit = walk.next(args, visit)) {
+      walk.fetch(args, visit);
+      compute_tile(shared, rows, walk, visit, queries, k, v);
     }
     finish(rows, walk.place, queries);
     if (rows.lane == 0) bulk_wait_read<0>();  // shared memory ends with the block
@@ -210,21 +211,21 @@ struct FlashHopper {
     if (rows.group == 0) pass_turn(kConsumers - 1);  // the first turn is the first warpgroup's
     int sent = -1;  // stage of queries that O of the row before is leaving from
     Walk walk = Walk::of(args, args.schedule.at(blockIdx.x));
-    int tile = walk.first(args);
-    first_scores(shared, rows, walk, tile, q, k);
+    int visit = walk.first(args);
+    first_scores(shared, rows, walk, visit, q, k);
     for (bool more = true; more;) {
       const Place place = walk.place;
-      const bool any = tile < place.last;
+      const bool any = walk.more(visit);
       const uint32_t queries = queries_of(shared, rows, q.stage);
       rows.start();
-      if (any) compute_tiles(shared, rows, walk, tile, queries, sent, k, v);
+      if (any) compute_tiles(shared, rows, walk, visit, queries, sent, k, v);
       if (!any) release_queries(shared, rows, sent);
       sent = q.stage;
       if (any) {
         barrier_wait(shared.v_full(v.stage), v.parity);
         rows.multiply_values(shared.values(v.stage));
-        more = next_row(shared, rows, walk, tile, q);  // beside P V
-        if (kAhead && more && tile < walk.place.last) {
+        more = next_row(shared, rows, walk, visit, q);  // beside P V
+        if (kAhead && more && walk.more(visit)) {
           barrier_wait(shared.q_full(q.stage), q.parity);
           barrier_wait(shared.k_full(k.stage), k.parity);
           rows.multiply_keys(queries_of(shared, rows, q.stage), shared.keys(k.stage));
@@ -239,7 +240,7 @@ struct FlashHopper {
         release(rows, shared.v_empty(v.stage));
         v.advance();
       } else {
-        more = next_row(shared, rows, walk, tile, q);
+        more = next_row(shared, rows, walk, visit, q);
       }
       finish(rows, place, queries);
       if (!more) break;
@@ -247,36 +248,38 @@ struct FlashHopper {
         release_queries(shared, rows, sent);  // the next queries come into the same place
         sent = -1;
       }
-      first_scores(shared, rows, walk, tile, q, k);
+      first_scores(shared, rows, walk, visit, q, k);
     }
     if (rows.lane == 0) bulk_wait_read<0>();  // shared memory ends with the block
   }
   /// Waits for a row's queries, and for Q K^T of its first tile, if it has one.
-  ATTN_DEVICE void first_scores(const Shared& shared, Rows& rows, const Walk& walk, int tile,
+  ATTN_DEVICE void first_scores(const Shared& shared, Rows& rows, const Walk& walk, int visit,
                                 const RowRing& q, const TileRing& k) const {
     barrier_wait(shared.q_full(q.stage), q.parity);
-    if (tile >= walk.place.last) return;
+    if (!walk.more(visit)) return;
     barrier_wait(shared.k_full(k.stage), k.parity);
     rows.multiply_keys(queries_of(shared, rows, q.stage), shared.keys(k.stage));
     rows.template wait_scores<0>();
   }
 
   /// All tiles of a row, from the scores of the first to the weights of the last.
-  ATTN_DEVICE void compute_tiles(const Shared& shared, Rows& rows, const Walk& walk, int tile,
-                                 uint32_t queries, int sent, TileRing& k, TileRing& v) const {
+  ATTN_DEVICE void compute_tiles(const Shared& shared, Rows& rows, Walk& walk, int visit, uint32_t queries,
+                                 int sent, TileRing& k, TileRing& v) const {
     float correction[2];
-    weigh(shared, rows, walk, tile, k, correction);
+    walk.fetch(args, visit);
+    weigh(shared, rows, walk, visit, k, correction);
     rows.pack_weights();
     release_queries(shared, rows, sent);  // O has long left them
-    for (tile = walk.next(args, tile + 1); tile < walk.place.last; tile = walk.next(args, tile + 1)) {
+    for (visit = walk.next(args, visit); walk.more(visit); visit = walk.next(args, visit)) {
       barrier_wait(shared.k_full(k.stage), k.parity);
       await_turn(rows.group);
       rows.multiply_keys(queries, shared.keys(k.stage));
       barrier_wait(shared.v_full(v.stage), v.parity);
       rows.multiply_values(shared.values(v.stage));
       pass_turn(rows.group);
+      walk.fetch(args, visit);
       rows.template wait_scores<1>();
-      const bool moved = weigh(shared, rows, walk, tile, k, correction);
+      const bool moved = weigh(shared, rows, walk, visit, k, correction);
       rows.weights_are_done(shared.unread(4 * rows.group + rows.warp));
       rows.template wait_values<0>();
       release(rows, shared.v_empty(v.stage));
@@ -288,12 +291,12 @@ struct FlashHopper {
 
   /// HopperRows::weigh. K has been multiplied; its buffer is free, where biases came with it after they are
   /// read.
-  ATTN_DEVICE bool weigh(const Shared& shared, Rows& rows, const Walk& walk, int tile, TileRing& k,
+  ATTN_DEVICE bool weigh(const Shared& shared, Rows& rows, const Walk& walk, int visit, TileRing& k,
                          float (&correction)[2]) const {
     const int stage = k.stage;
     k.advance();
     if constexpr (!Rows::kBiased) release(rows, shared.k_empty(stage));
-    const bool moved = rows.weigh(walk, tile, shared.bias(stage), correction);
+    const bool moved = rows.weigh(walk, visit, shared.bias(stage), correction);
     if constexpr (Rows::kBiased) {
       __syncwarp();
       release(rows, shared.k_empty(stage));
@@ -302,13 +305,13 @@ struct FlashHopper {
   }
 
   /// Q K^T, softmax, P V, one after the other.
-  ATTN_DEVICE void compute_tile(const Shared& shared, Rows& rows, const Walk& walk, int tile,
+  ATTN_DEVICE void compute_tile(const Shared& shared, Rows& rows, const Walk& walk, int visit,
                                 uint32_t queries, TileRing& k, TileRing& v) const {
     barrier_wait(shared.k_full(k.stage), k.parity);
     rows.multiply_keys(queries, shared.keys(k.stage));
     rows.template wait_scores<0>();
     float correction[2];
-    if (weigh(shared, rows, walk, tile, k, correction)) rows.rescale(correction);
+    if (weigh(shared, rows, walk, visit, k, correction)) rows.rescale(correction);
     rows.pack_weights();
     barrier_wait(shared.v_full(v.stage), v.parity);
     rows.multiply_values(shared.values(v.stage));
@@ -338,8 +341,8 @@ struct FlashHopper {
     }
     __syncwarp();
   }
-  /// Whether the block has another row of tiles; then that row and its first tile.
-  ATTN_DEVICE bool next_row(const Shared& shared, const Rows& rows, Walk& walk, int& tile,
+  /// Whether the block has another row of tiles; then that row and its first visit.
+  ATTN_DEVICE bool next_row(const Shared& shared, const Rows& rows, Walk& walk, int& visit,
                             RowRing& ring) const {
     if constexpr (!kRung.persistent) return false;
     barrier_wait(shared.index_full(ring.stage), ring.parity);
@@ -348,7 +351,7 @@ struct FlashHopper {
     ring.advance();
     const bool more = index < args.schedule.count();
     walk = Walk::of(args, args.schedule.at(more ? index : 0));
-    tile = walk.first(args);
+    visit = walk.first(args);
     return more;
   }
 
@@ -393,28 +396,29 @@ struct FlashHopper {
     const bool loads = threadIdx.x == 0;
     RowRing q;
     TileRing k, v, loaded_k, loaded_v;
-    const Walk walk = Walk::of(args, args.schedule.at(blockIdx.x));
+    Walk walk = Walk::of(args, args.schedule.at(blockIdx.x));
     const uint32_t queries = queries_of(shared, rows, 0);
-    int tile = walk.first(args);
+    int visit = walk.first(args);
     if (loads) {
       load_queries(shared, walk.place, q);
-      if (tile < walk.place.last) {
-        load_keys(shared, walk.place, tile, loaded_k);
-        load_values(shared, walk.place, tile, loaded_v);
+      if (walk.more(visit)) {
+        load_keys(shared, walk.place, walk.tile(visit), loaded_k);
+        load_values(shared, walk.place, walk.tile(visit), loaded_v);
       }
     }
     __syncwarp();
     barrier_wait(shared.q_full(0), 0);
     rows.start();
-    while (tile < walk.place.last) {
-      const int next = walk.next(args, tile + 1);
-      if (loads && next < walk.place.last) {
-        load_keys(shared, walk.place, next, loaded_k);
-        load_values(shared, walk.place, next, loaded_v);
+    while (walk.more(visit)) {
+      walk.fetch(args, visit);
+      const int next = walk.next(args, visit);
+      if (loads && walk.more(next)) {
+        load_keys(shared, walk.place, walk.tile(next), loaded_k);
+        load_values(shared, walk.place, walk.tile(next), loaded_v);
       }
       __syncwarp();
-      compute_tile(shared, rows, walk, tile, queries, k, v);
-      tile = next;
+      compute_tile(shared, rows, walk, visit, queries, k, v);
+      visit = next;
     }
     finish(rows, walk.place, queries);
     if (rows.lane == 0) bulk_wait_read<0>();

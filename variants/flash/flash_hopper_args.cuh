@@ -26,32 +26,38 @@ inline double hopper_time(const Problem& p, HopperTiling tiling, int64_t multipr
   if (rounds < 4) rounds = std::ceil(rounds);  // then no short row fills the gaps
   return rounds * tiles / rows * kTimeOfTile[tiling.consumers - 1];
 }
+/// Lists of visits are of the large tiles.
+inline bool hopper_may_be_smaller(const Problem& p) {
+  return hopper_has_smaller(flash_mma_width(p), hopper_kind(p)) && !p.mask.has_blocks();
+}
 /// The faster one of two for short sequences, where rows of tiles are few or many of their tiles partial.
 inline HopperTiling hopper_best_tiling(const Problem& p, int64_t multiprocessors) {
   constexpr int64_t kShort = 4096;  // beyond, the larger tiles win, and counting takes longer than it saves
   const HopperTiling large = hopper_tiling_of(p);
-  if (!hopper_has_smaller(flash_mma_width(p), hopper_kind(p)) || p.mask.has_blocks() || p.seq_q > kShort ||
-      p.seq_q == 0) {
-    return large;
-  }
+  if (!hopper_may_be_smaller(p) || p.seq_q > kShort || p.seq_q == 0) return large;
   const HopperTiling small = hopper_smaller(large);
   return hopper_time(p, small, multiprocessors) < hopper_time(p, large, multiprocessors) ? small : large;
 }
 
 struct HopperScratch : FlashScratch {
+  TileVisits visits;  ///< of the large tiles
   unsigned* taken = nullptr;
 
   static HopperScratch take(const Problem& p, Workspace& workspace) {
-    const HopperBiasEnds ends = HopperBiasEnds::of(p, hopper_tiling_of(p));
+    const HopperTiling tiling = hopper_tiling_of(p);
+    const HopperBiasEnds ends = HopperBiasEnds::of(p, tiling);
     HopperScratch scratch;
     scratch.mask = DeviceMask::take(p, workspace);
     scratch.bias = DeviceBias::take(p, workspace, ends.front, ends.back);
+    scratch.visits = TileVisits::take(p, tiling.rows(), tiling.keys, workspace);
     scratch.taken = workspace.take<unsigned>("rows of tiles taken", 1);
     return scratch;
   }
   template <class Queue>
   void prepare(const Queue& queue, const Problem& p) const {
     FlashScratch::prepare(queue, p);
+    const HopperTiling tiling = hopper_tiling_of(p);
+    visits.prepare(queue, p, tiling.rows(), tiling.keys);
     const unsigned none = 0;
     queue.upload(taken, &none, sizeof(none));
   }
@@ -72,7 +78,7 @@ inline bool hopper_strides(const Problem& p, const Forward& forward) {
 template <class T, class Queue, class MakeMap>
 FlashHopperArgs<T> hopper_args(const Queue& queue, const Problem& p, const Forward& forward,
                                const HopperScratch& scratch, const MakeMap& make_map, HopperTiling tiling) {
-  FlashHopperArgs<T> args{FlashShape::of(p, scratch.mask.rule(p))};
+  FlashHopperArgs<T> args{{FlashShape::of(p, scratch.mask.rule(p)), scratch.visits}};
   args.q_map = make_map(forward.q, hopper_q_shape(p), 64);
   if (p.seq_kv > 0) {  // no map is made of an empty tensor, and none is used
     args.k_map = make_map(forward.k, hopper_k_shape(p), tiling.keys);

@@ -9,7 +9,7 @@ namespace attn {
 
 /// T: Bf16 or F16.
 template <class T>
-struct FlashHopperArgs : FlashShape {
+struct FlashHopperArgs : FlashVisitShape {
   TensorMap q_map, k_map, v_map, o_map;
   GpuTensor<const T> q, k, v;  ///< only what is computed once more reads them
   float* lse;                  // [batch, heads_q, seq_q]
@@ -115,9 +115,13 @@ struct HopperRows {
   }
 
   /// S becomes P. Returns whether O has to follow by rescale(). `biases`: of the tile, in shared memory.
-  ATTN_DEVICE bool weigh(const Walk& walk, int tile, uint32_t biases, float (&correction)[2]) {
+  ATTN_DEVICE bool weigh(const Walk& walk, int visit, uint32_t biases, float (&correction)[2]) {
     finish_scores(biases);
-    if (walk.is_partial(args, tile)) hide(walk.place, tile * kKeys);
+    const int tile = Walk::tile(visit), j0 = tile * kKeys;
+    if (walk.band_cuts(tile)) hide_band(walk.place, j0);
+    if constexpr (kMasked) {
+      if (Walk::blocks_cut(visit)) hide_blocks(walk.place, j0);
+    }
     return exponentials(correction);
   }
   /// P as the A operand of P V; also O in order for stmatrix.
@@ -233,8 +237,8 @@ struct HopperRows {
     }
   }
 
-  /// -inf for what the mask does not allow.
-  ATTN_DEVICE void hide(const Place& place, int j0) {
+  /// -inf for what band and padding do not allow.
+  ATTN_DEVICE void hide_band(const Place& place, int j0) {
     const int length = near_distance(int64_t{place.keys} - j0);
     ATTN_UNROLL
     for (int r = 0; r < 2; ++r) {
@@ -251,14 +255,21 @@ struct HopperRows {
         const bool visible = key >= begin - own && key < end - own;
         if (!visible) s[k / 2 * 4 + 2 * r + k % 2] = -INFINITY;
       }
-      if constexpr (kMasked) {
-        if (args.rule.blocks) {
-          const uint32_t bits = Tiles::visible_bits(args, place, lane, i, j0);
-          ATTN_UNROLL
-          for (int k = 0; k < kKeyTiles * 2; ++k) {
-            if (!(bits >> k & 1u)) s[k / 2 * 4 + 2 * r + k % 2] = -INFINITY;
-          }
-        }
+    }
+  }
+  /// The same for the block mask. Rows of one block have the same bits.
+  ATTN_DEVICE void hide_blocks(const Place& place, int j0) {
+    const int64_t i = int64_t{place.i0} + row_of(0);
+    const MaskLine upper = Tiles::mask_line(args, i), lower = Tiles::mask_line(args, i + 8);
+    const auto first = static_cast<uint32_t>(j0);
+    uint32_t bits[2];
+    bits[0] = bits[1] = visible_bits<kKeys>(upper, first, lane);
+    if (lower.blocks != upper.blocks) bits[1] = visible_bits<kKeys>(lower, first, lane);
+    ATTN_UNROLL
+    for (int r = 0; r < 2; ++r) {
+      ATTN_UNROLL
+      for (int k = 0; k < kKeyTiles * 2; ++k) {
+        if (!(bits[r] >> k & 1u)) s[k / 2 * 4 + 2 * r + k % 2] = -INFINITY;
       }
     }
   }

@@ -5,6 +5,7 @@
 #include "variants/common/hopper.cuh"
 #include "variants/common/tensor_box.h"
 #include "variants/flash/flash_mma.cuh"
+#include "variants/flash/flash_visits.cuh"
 
 namespace attn {
 
@@ -170,8 +171,8 @@ class HopperSchedule {
   Divisor by_section_, by_members_, by_last_members_, by_heads_q_, by_group_;
 };
 
-/// The tiles that a block of queries visits, and which of them need mask arithmetic. With a band alone two
-/// comparisons tell; only a block mask is looked up tile by tile.
+/// The tiles that a block of queries visits, and which of them need mask arithmetic. Two comparisons tell
+/// what a band cuts; what a block mask leaves stands in a list.
 template <int kRows, int kKeys, bool kMasked>
 struct HopperWalk {
   using Tiles = FlashTiles<kRows, kKeys, kMasked>;
@@ -179,8 +180,9 @@ struct HopperWalk {
 
   Place place;
   int full_from, full_to;  ///< no band cuts a tile that lies in [full_from, full_to)
+  int fetched;             ///< under a block mask
 
-  ATTN_HOST_DEVICE static HopperWalk of(const FlashShape& shape, const HopperSchedule::Row& row) {
+  ATTN_HOST_DEVICE static HopperWalk of(const FlashVisitShape& shape, const HopperSchedule::Row& row) {
     HopperWalk walk;
     walk.place.b = row.b;
     walk.place.h = row.h;
@@ -196,24 +198,32 @@ struct HopperWalk {
       if (band_end < to) to = band_end;
     }
     walk.full_to = static_cast<int>(to < 0 ? 0 : to);
+    walk.fetch_from(shape, walk.place.first);
     return walk;
   }
-  /// The first tile from `tile` on that some query sees, or place.last.
-  ATTN_HOST_DEVICE int next(const FlashShape& shape, int tile) const {
-    if constexpr (kMasked) {
-      if (shape.rule.blocks) return Tiles::next(shape, place, tile);
-    }
-    return tile;
+  /// The first visit (flash_visits.cuh); then fetch() and next() for each behind it, until more() says no.
+  ATTN_HOST_DEVICE int first(const FlashVisitShape& shape) const {
+    return kMasked && shape.visits.words ? fetched : place.first;
   }
-  ATTN_HOST_DEVICE int first(const FlashShape& shape) const { return next(shape, place.first); }
-  /// Whether some pair of the tile is not allowed.
-  ATTN_HOST_DEVICE bool is_partial(const FlashShape& shape, int tile) const {
+  /// Asks for the visit behind this one, any time before next(): the answer of memory takes a while.
+  ATTN_HOST_DEVICE void fetch(const FlashVisitShape& shape, int visit) { fetch_from(shape, tile(visit) + 1); }
+  ATTN_HOST_DEVICE int next(const FlashVisitShape& shape, int visit) const {
+    return kMasked && shape.visits.words ? fetched : visit + 1;
+  }
+  ATTN_HOST_DEVICE bool more(int visit) const { return tile(visit) < place.last; }
+  ATTN_HOST_DEVICE static int tile(int visit) { return kMasked ? visit & ~kCutTile : visit; }
+  ATTN_HOST_DEVICE static bool blocks_cut(int visit) { return kMasked && (visit & kCutTile) != 0; }
+  /// Whether the band or the end of the keys hides some pair of the tile.
+  ATTN_HOST_DEVICE bool band_cuts(int tile) const {
     const int j0 = tile * kKeys;
-    if (j0 < full_from || j0 + kKeys > full_to) return true;
+    return j0 < full_from || j0 + kKeys > full_to;
+  }
+
+ private:
+  ATTN_HOST_DEVICE void fetch_from(const FlashVisitShape& shape, int from) {
     if constexpr (kMasked) {
-      if (shape.rule.blocks) return Tiles::is_partial(shape, place, j0);
+      if (shape.visits.words) fetched = shape.visits.from(place.i0 / kRows, from);
     }
-    return false;
   }
 };
 

@@ -315,7 +315,10 @@ struct FlashMma {
           const int row = row_of(warp.index(), lane, r);
           begin = low + row;
           end = high + row < length ? high + row : length;
-          if (args.rule.blocks) bits = Tiles::visible_bits(args, place, lane, place.i0 + row, j0);
+          if (args.rule.blocks) {
+            const MaskLine line = Tiles::mask_line(args, int64_t{place.i0} + row);
+            bits = visible_bits<kKeys>(line, static_cast<uint32_t>(j0), lane);
+          }
         }
         ATTN_UNROLL
         for (int n = 0; n < kKeyTiles; ++n) {

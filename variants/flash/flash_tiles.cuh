@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "variants/common/mask_bits.cuh"
 #include "variants/common/mask_cuda.cuh"
 #include "variants/common/mma_layout.h"
 
@@ -84,18 +85,9 @@ struct FlashTiles {
     }
     return false;
   }
-  /// Bit 2 n + e: whether query i may see the key of the lane's element e among the eight keys n from j0 on
-  /// (mma_c). For block masks.
-  ATTN_DEVICE static uint32_t visible_bits(const FlashShape& shape, const Place& place, int lane, int64_t i,
-                                           int64_t j0) {
-    uint32_t bits = 0;
-    if (i >= shape.seq_q) return bits;
-    ATTN_ROLL
-    for (int k = 0; k < kKeys / 4; ++k) {
-      const int64_t j = j0 + k / 2 * 8 + mma_c(lane, k % 2).column;
-      if (j < shape.seq_kv && rule_of(shape, place).allows(0, i, j)) bits |= 1u << k;
-    }
-    return bits;
+  /// Of query i, for visible_bits().
+  ATTN_HOST_DEVICE static MaskLine mask_line(const FlashShape& shape, int64_t i) {
+    return MaskLine::of(shape.rule, shape.seq_q, shape.seq_kv, i);
   }
 };
 
