@@ -16,7 +16,9 @@
 //   persistent   a block per multiprocessor; K, V and Q of the next row of tiles are loaded during the end of
 //                the one before, and O leaves by TMA meanwhile; longest rows first (HopperSchedule)
 //
-// Order of loads: K of the first tile, Q, then K of the next tile before V of this one, as they are used.
+// Order of loads: K of the first tile, Q, then K of the next tile before V of this one, as they are used. The
+// number of the next row of tiles, which a counter in memory gives, is told behind them, and computing
+// warpgroups look the row up beside their last P V.
 
 #include "variants/flash/flash_hopper_rows.cuh"
 
@@ -35,8 +37,11 @@ struct FlashHopper {
   static constexpr bool kPersistent = kRung.persistent;
   static constexpr int kConsumers = kRows / 64;
   static constexpr int kThreads = kWarpgroupThreads * (kConsumers + (kRung.specialised ? 1 : 0));
-  static constexpr int kLoaderRegisters = kConsumers == 3 ? 32 : Rows::kCapped ? 40 : 24;
-  static constexpr int kComputeRegisters = kConsumers == 3 ? 160 : Rows::kCapped ? 232 : 240;
+  /// Walking over a mask's tiles takes more registers than loading; where O takes half of them, only a
+  /// softcap leaves as many.
+  static constexpr bool kLoaderWalks = Rows::kCapped || (Rows::kMasked && kWidth < 256);
+  static constexpr int kLoaderRegisters = kConsumers == 3 ? 32 : kLoaderWalks ? 40 : 24;
+  static constexpr int kComputeRegisters = kConsumers == 3 ? 160 : kLoaderWalks ? 232 : 240;
   static_assert(kRung.specialised || !(kRung.overlap || kRung.pingpong || kRung.persistent),
                 "the rungs above need a warpgroup that loads");
   static constexpr bool kTakeTurns = kRung.pingpong && kConsumers > 1;
@@ -202,6 +207,9 @@ struct FlashHopper {
   /// Whether the first Q K^T of a row of tiles may run beside the end of the row before. It needs a second
   /// place for queries.
   static constexpr bool kAhead = kRung.persistent && Shared::kQueryStages > 1;
+  /// Whether the next row is looked up beside the last P V of this one. Three warpgroups that mask lack the
+  /// registers.
+  static constexpr bool kNextBeside = kConsumers < 3 || !Rows::kMasked;
 
   /// Rows of tiles, in each of which Q K^T of the first tile is done before, and P V of the last one after
   /// compute_tiles().
@@ -216,15 +224,15 @@ struct FlashHopper {
     for (bool more = true; more;) {
       const Place place = walk.place;
       const bool any = walk.more(visit);
-      const uint32_t queries = queries_of(shared, rows, q.stage);
       rows.start();
-      if (any) compute_tiles(shared, rows, walk, visit, queries, sent, k, v);
+      if (any) compute_tiles(shared, rows, walk, visit, queries_of(shared, rows, q.stage), sent, k, v);
       if (!any) release_queries(shared, rows, sent);
       sent = q.stage;
       if (any) {
+        if constexpr (!kNextBeside) more = next_row(shared, rows, walk, visit, q);
         barrier_wait(shared.v_full(v.stage), v.parity);
         rows.multiply_values(shared.values(v.stage));
-        more = next_row(shared, rows, walk, visit, q);  // beside P V
+        if constexpr (kNextBeside) more = next_row(shared, rows, walk, visit, q);
         if (kAhead && more && walk.more(visit)) {
           barrier_wait(shared.q_full(q.stage), q.parity);
           barrier_wait(shared.k_full(k.stage), k.parity);
@@ -232,7 +240,7 @@ struct FlashHopper {
           rows.template wait_values<1>();
           release(rows, shared.v_empty(v.stage));
           v.advance();
-          finish(rows, place, queries);
+          finish(rows, place, queries_of(shared, rows, sent));
           rows.template wait_scores<0>();
           continue;
         }
@@ -242,7 +250,7 @@ struct FlashHopper {
       } else {
         more = next_row(shared, rows, walk, visit, q);
       }
-      finish(rows, place, queries);
+      finish(rows, place, queries_of(shared, rows, sent));
       if (!more) break;
       if constexpr (Shared::kQueryStages == 1) {
         release_queries(shared, rows, sent);  // the next queries come into the same place
@@ -350,8 +358,10 @@ struct FlashHopper {
     release(rows, shared.index_empty(ring.stage));
     ring.advance();
     const bool more = index < args.schedule.count();
-    walk = Walk::of(args, args.schedule.at(more ? index : 0));
-    visit = walk.first(args);
+    if (kNextBeside || more) {  // beside products a branch would end their pipeline
+      walk = Walk::of(args, args.schedule.at(more ? index : 0));
+      visit = walk.first(args);
+    }
     return more;
   }
 
