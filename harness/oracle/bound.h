@@ -33,10 +33,12 @@
 // RoPE. A rotated channel is x cos - y sin, of magnitude |x||cos| + |y||sin| <= hypot(x, y): that number
 // stands for |q_c| and |k_c| everywhere, and for the magnitudes of dQ and dK after the rotation back.
 //
-// Rounded operands. A variant whose products round their float32 operands (tf32) by at most r of each
-// declares r. As a block's inputs below: scores are wrong by 2 r S, P by twice that, V by r, and P is itself
-// an operand, by r: relative bound += r (4 S + 2). The roundings of a score's channels are independent, so
-// this is far from being reached for large d, but single ones reach it.
+// Rounded operands. A forward whose products round their operands declares by how much: Q and K by at most r
+// of each, P and V by at most t (OperandRounding). As a block's inputs below: scores are wrong by 2 r S, P by
+// twice that, V by t, and P is itself an operand, by t: relative bound += 4 r S + 2 t. The roundings of a
+// score's channels are independent, so this is far from being reached for large d, but single ones reach it.
+// tf32 has r = t. Rows that are rotated and then stored in 16 bits have r of the rotated numbers, so of
+// |q_c| and |k_c| as RoPE defines them above, and t = 0: P and V are rounded no more than elsewhere.
 //
 // Block. q = x W_Q is itself rounded: its error is `input_error` times |x| |W_Q|, alike for k and v.
 // Roundings of a product of length D are independent to first order and grow like sqrt(D) (Higham and Mary
@@ -47,6 +49,7 @@
 #include <cstdint>
 
 #include "harness/problem/dtype.h"
+#include "harness/problem/operand_rounding.h"
 
 namespace attn {
 
@@ -59,8 +62,8 @@ struct Condition {
 
 /// What is rounded beside the arithmetic, relative.
 struct RoundedInputs {
-  double projected = 0;  ///< input_error of a block
-  double operands = 0;   ///< r of a variant
+  double projected = 0;      ///< input_error of a block
+  OperandRounding operands;  ///< of a variant
 };
 
 class Bound {
