@@ -10,6 +10,9 @@ namespace attn {
 struct OperandRounding {
   double scores = 0;   ///< of Q and of K in Q K^T
   double outputs = 0;  ///< of P and of V in P V
+  /// Q and K are rounded to the nearest number: the errors of a score's channels are independent, without a
+  /// direction in common.
+  bool to_nearest = false;
 
   bool none() const { return scores == 0 && outputs == 0; }
   auto operator<=>(const OperandRounding&) const = default;
