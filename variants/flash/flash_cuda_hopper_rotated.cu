@@ -2,8 +2,8 @@
 // as the field does; then the top rung's forward runs on them, with every mask, GQA, softcap.
 //
 // Rounding what was exact misses the bound of exact operands: this variant declares it (operand_rounding),
-// and the check holds it to the bound that follows. flash/cuda/mma keeps rotated rows in float32, in 3.5
-// times the time.
+// and the check holds it to the bound that follows. flash/cuda/mma keeps rotated rows in float32; its
+// products then take 3.5 times as long.
 //
 // Not fused: with K rotated inside, each block of queries would rotate all keys again, and Q alone saves
 // half. The pass moves 4 d bytes a row of Q and of K, read and written once: 64 MiB each of Q and of K at

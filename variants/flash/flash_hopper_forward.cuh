@@ -28,14 +28,13 @@ inline Support hopper_supports_shape(const Problem& p) {
   return {hopper_missing()};
 }
 inline Support hopper_supports(const Problem& p) {
-  if (p.pass == Pass::fwd && p.position.rope()) {
-    return {"RoPE: flash/cuda/hopper/rotated, whose Q and K are rotated to 16 bits"};
-  }
+  if (const Support shape = hopper_supports_shape(p); !shape) return shape;
+  if (p.position.rope()) return {"RoPE: flash/cuda/hopper/rotated, whose Q and K are rotated to 16 bits"};
   if (p.position.shaw_values()) return {"no Shaw values: flash/cuda/mma"};
   if (p.position.shaw() && (p.softcap != 0 || p.softmax_scale() < 0)) {
     return {"Shaw keys with softcap or a negative scale: flash/cuda/mma"};
   }
-  return hopper_supports_shape(p);
+  return {};
 }
 
 /// Of one rung everywhere: without bias, softcap and small tiles. Of the top: every instance, each with the
