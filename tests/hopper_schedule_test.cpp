@@ -198,6 +198,25 @@ TEST_CASE("hopper: cost counts the tiles that are visited") {
   }
 }
 
+TEST_CASE("hopper: Shaw keys cost their terms, in work and in memory") {
+  const std::string shape = "b=2,hq=4,hk=2,nq=300,nk=391,d=104,dv=88,mask=causal,dtype=bf16";
+  const Problem none = Problem::parse(shape), keys = Problem::parse(shape + ",pos=shaw-keys:5");
+  const double queries = 2 * 4 * 300, terms = queries * 11;
+  const Cost without = hopper_cost(none, hopper_tiling_of(keys)),
+             with = hopper_cost(keys, hopper_tiling_of(keys));
+  CHECK(with.flops_executed - without.flops_executed == 3 * 2 * 128 * terms);
+  CHECK(with.bytes_moved - without.bytes_moved == 2 * 104 * queries + 2 * 4 * terms);
+  CHECK(with.exps == without.exps);
+  const auto booked = [](const Problem& p) {
+    Workspace counting;
+    HopperScratch::take(p, counting);
+    size_t bytes = 0;
+    for (const auto& booking : counting.bookings()) bytes += booking.bytes;
+    return bytes;
+  };
+  CHECK(booked(keys) - booked(none) == sizeof(float) * static_cast<size_t>(terms));
+}
+
 TEST_CASE("hopper: tiles by size") {
   const auto consumers = [](const char* text) {
     return hopper_best_tiling(Problem::parse(std::string(text) + ",dtype=bf16"), 132).consumers;

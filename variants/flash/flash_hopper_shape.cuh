@@ -18,8 +18,8 @@ struct HopperRung {
 };
 
 /// What an instance can do: nothing more; a mask; a mask and a Toeplitz bias; that, a softcap and a negative
-/// scale.
-enum class HopperKind { plain, masked, biased, capped };
+/// scale; a mask and Shaw's key terms.
+enum class HopperKind { plain, masked, biased, capped, shaw };
 
 struct HopperTiling {
   int consumers;  ///< warpgroups that compute, 64 queries each. Three leave 160 registers to a thread
@@ -30,7 +30,7 @@ struct HopperTiling {
 /// What registers and shared memory hold.
 constexpr HopperTiling hopper_tiling(int width, HopperKind kind) {
   if (width == 256) return {2, 80};
-  return {width == 64 && kind != HopperKind::capped ? 3 : 2, 128};
+  return {width == 64 && kind < HopperKind::capped ? 3 : 2, 128};
 }
 /// What flash/cuda/hopper has, by measurements on an H200: turns pay where exponentials are as long as
 /// products.
