@@ -15,4 +15,4 @@ bool register_command(int order, AddCommand add);
 }  // namespace attn
 
 #define ATTN_COMMAND(order, add) \
-  static const bool attn_command_registered = ::attn::register_command(order, add)
+  static const bool attn_registered_##add = ::attn::register_command(order, add)
