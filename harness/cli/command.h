@@ -9,7 +9,7 @@ namespace attn {
 
 using AddCommand = void (*)(CLI::App& app, int& exit_code);
 
-/// `order` is the place in the help.
+/// `order` is the place in the help, of one command alone: which file registers first is the linker's choice.
 bool register_command(int order, AddCommand add);
 
 }  // namespace attn
