@@ -108,17 +108,27 @@ configure() {
 # with_tests BUILD: ON once tests/run was here; until then the tests' packages are not needed.
 with_tests() { [[ -f $1/.with-tests ]] && echo ON || echo OFF; }
 
-# build BUILD TARGETS...: one line where it takes more than a second, everything where it fails.
+# build BUILD TARGETS...: one line where it takes more than a second, on a terminal with ninja's count behind it; everything
+# where it fails.
 build() {
   local build=$1 built=yes notice
   shift
   # The sleep outlives the subshell by up to a second: it must hold neither the lock nor the caller's pipes.
-  (unlock_build && exec </dev/null && sleep 1 >/dev/null 2>&1 && say "building ${*:-everything} in $build") &
+  (unlock_build && exec </dev/null && sleep 1 >/dev/null 2>&1 && say "building ${*:-everything} in $build" && [[ -t 2 ]] &&
+    show_progress "$build/build.log") &
   notice=$!
   run_quietly "$build/build.log" ninja -C "$build" "$@" || built=no
   kill "$notice" 2>/dev/null || true
   wait "$notice" 2>/dev/null || true
   [[ $built == yes ]] || fail "the build failed: see above"
+}
+
+# show_progress LOG: ninja's count of steps, in one line, until killed.
+show_progress() {
+  trap "printf '\\r\\033[K' >&2; exit" TERM
+  while sleep 1 >/dev/null 2>&1; do
+    printf '\rattnbench: %s ' "$(grep -o '^\[[0-9]*/[0-9]*\]' "$1" | tail -n 1)" >&2
+  done
 }
 
 # A compiler cache could hand out an object built with other flags than the ones recorded.

@@ -202,7 +202,7 @@ TEST_CASE("flash/cuda/mma's backward: workspace to the byte") {
   };
   const size_t rows = 2 * 4 * (2 * 4 * 256);  // LSE and D, sequences filled up to 128s
   CHECK(bytes("b=2,hq=4,hk=2,nq=130,nk=70,d=64,dtype=bf16,pass=bwd") == rows);
-  const size_t bias = 4 * 199 * 4 + 199 * 4, blocks = 2 * 4 * 3;  // of 64 queries at d = 128 with a bias
+  const size_t bias = 4 * 456 * 4 + 199 * 4, blocks = 2 * 4 * 3;  // of 64 queries at d = 128 with a bias
   CHECK(bytes("b=2,hq=4,hk=2,nq=130,nk=70,d=128,dtype=bf16,pass=bwd,pos=t5:32:128") ==
         rows + bias + blocks * 32 * 4);
 }

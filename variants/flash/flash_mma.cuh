@@ -45,7 +45,7 @@ struct FlashMmaArgs : FlashShape {
   bool q_aligned, k_aligned, v_aligned, o_aligned;
   float scale;
   float softcap;  ///< 0: none
-  BiasRows bias;
+  BiasRows bias;  ///< times log2 e, and as far beyond the problem as tiles reach
   FlashShawArgs shaw;
 };
 
@@ -53,6 +53,7 @@ struct FlashMmaArgs : FlashShape {
 /// softcap, a negative scale; Shaw's terms.
 enum class FlashKind { plain, masked, extended, shaw };
 
+inline constexpr int kFlashMmaMostRows = 128, kFlashMmaMostKeys = 64;
 /// The largest tiles that ptxas keeps in registers, of at most 96 KiB.
 constexpr int flash_mma_rows(int width, FlashKind kind) {
   return width == 256 || kind == FlashKind::shaw ? 64 : 128;
@@ -61,7 +62,7 @@ constexpr int flash_mma_rows(int width, FlashKind kind) {
 constexpr int flash_mma_keys(int width, bool wide, FlashKind kind) {
   if (wide) return width == 64 ? 64 : width == 128 ? 32 : 16;
   if (kind == FlashKind::shaw) return width == 256 ? 32 : 64;
-  return kind == FlashKind::extended && width == 128 ? 32 : 64;
+  return 64;
 }
 
 /// kWidth: padded head_dim and value_dim.
@@ -240,27 +241,56 @@ struct FlashMma {
   /// Shaw key term, scale, softcap and bias; then scores are exponents of 2.
   template <class Warp>
   ATTN_DEVICE void finish_scores(Warp& warp, const Place& place, int64_t j0) const {
-    const int64_t keys_left = args.seq_kv - 1 - j0;
-    const int last = keys_left < kKeys ? static_cast<int>(keys_left) : kKeys;
-    warp.each([=, this, &warp](int lane, Thread& state) {
+    if constexpr (kShaw) Shaw::add_terms(*this, warp, place, j0);
+    if (args.softcap != 0) cap(warp);
+    const float factor = args.softcap != 0 ? 1.0f : args.scale * kLog2e;
+    if (args.bias.rows) return add_biases(warp, place, j0, factor);
+    if (args.softcap != 0) return;
+    warp.each([=](int, Thread& state) {
       ATTN_UNROLL
-      for (int r = 0; r < kThreadRows; ++r) {
-        int64_t i = place.i0 + row_of(warp.index(), lane, r);
-        if (i >= args.seq_q) i = args.seq_q - 1;
-        const float* bias = args.bias.rows ? args.bias.head(place.h) + i - j0 : nullptr;
-        FlashShawRow shaw{};
-        if constexpr (kShaw) shaw = Shaw::row_of(*this, place, i, j0);
+      for (int m = 0; m < kRowTiles; ++m) {
+        ATTN_UNROLL
+        for (int n = 0; n < kKeyTiles; ++n) {
+          ATTN_UNROLL
+          for (int e = 0; e < 4; ++e) state.s[m][n][e] *= factor;
+        }
+      }
+    });
+  }
+  template <class Warp>
+  ATTN_DEVICE void cap(Warp& warp) const {
+    const float inner = args.scale / args.softcap, outer = args.softcap * kLog2e;
+    warp.each([=](int, Thread& state) {
+      ATTN_UNROLL
+      for (int m = 0; m < kRowTiles; ++m) {
+        ATTN_UNROLL
+        for (int n = 0; n < kKeyTiles; ++n) {
+          ATTN_UNROLL
+          for (int e = 0; e < 4; ++e) {
+            const float x = state.s[m][n][e] * inner;
+            state.s[m][n][e] = outer * (sizeof(T) == 2 ? tanh_approximate(x) : tanhf(x));
+          }
+        }
+      }
+    });
+  }
+  /// A bias belongs to a distance: row r + 8 has at key j + 8 what row r has at key j, so each is read once.
+  template <class Warp>
+  ATTN_DEVICE void add_biases(Warp& warp, const Place& place, int64_t j0, float factor) const {
+    const float* biases = args.bias.head(place.h) + place.i0 - j0;
+    warp.each([=, &warp](int lane, Thread& state) {
+      ATTN_UNROLL
+      for (int m = 0; m < kRowTiles; ++m) {
+        const float* row = biases + row_of(warp.index(), lane, 2 * m) - mma_c(lane, 0).column;
+        float below[2] = {row[8], row[7]};  // of row r + 8
         ATTN_UNROLL
         for (int n = 0; n < kKeyTiles; ++n) {
           ATTN_UNROLL
           for (int e = 0; e < 2; ++e) {
-            float& score = state.s[r / 2][n][r % 2 * 2 + e];
-            const int key = 8 * n + mma_c(lane, e).column;
-            if constexpr (kShaw) score += shaw.term(args.shaw, key);
-            score *= args.scale;
-            if (args.softcap != 0) score = args.softcap * tanhf(score / args.softcap);
-            if (bias) score += bias[-(key < last ? key : last)];
-            score *= kLog2e;
+            const float bias = row[-8 * n - e];
+            state.s[m][n][e] = fmaf(state.s[m][n][e], factor, bias);
+            state.s[m][n][2 + e] = fmaf(state.s[m][n][2 + e], factor, below[e]);
+            below[e] = bias;
           }
         }
       }

@@ -26,7 +26,8 @@ struct FlashMmaBackwardScratch : FlashScratch {
   BucketSums table;
 
   static FlashMmaBackwardScratch take(const Problem& p, Workspace& workspace) {
-    FlashMmaBackwardScratch scratch{FlashScratch::take(p, workspace)};
+    constexpr int64_t kMost = kFlashMmaMostRows;  // of a tile, rows or columns
+    FlashMmaBackwardScratch scratch{FlashScratch::take(p, workspace, kMost, kMost)};
     scratch.queries = QueryRows::take(p, workspace);
     scratch.table =
         BucketSums::take(p, scratch.bias, flash_mma_gradient_blocks(p, GradientOf::queries), workspace);

@@ -33,7 +33,7 @@ struct FlashMmaScratch : FlashScratch {
   DeviceShaw shaw;
 
   static FlashMmaScratch take(const Problem& p, Workspace& workspace) {
-    FlashMmaScratch scratch{FlashScratch::take(p, workspace), {}};
+    FlashMmaScratch scratch{FlashScratch::take(p, workspace, kFlashMmaMostKeys, kFlashMmaMostRows), {}};
     scratch.shaw = DeviceShaw::take(p, workspace);
     return scratch;
   }
@@ -66,7 +66,7 @@ FlashMmaArgs<T, S> flash_mma_args(const Queue& queue, const Problem& p, const Fo
   args.o_aligned = args.o.aligned(p.value_dim);
   args.scale = static_cast<float>(p.softmax_scale());
   args.softcap = static_cast<float>(p.softcap);
-  args.bias = scratch.bias.fill(queue, p, forward.tables);
+  args.bias = scratch.bias.fill(queue, p, forward.tables, 1.44269504088896340736f);
   return args;
 }
 

@@ -301,14 +301,12 @@ struct FlashMmaGradient {
     return visible;
   }
 
-  /// The bias of column c of the tile is bias_row(..)[kOfQueries ? -c : c]; beyond the last row it does not
-  /// matter.
-  ATTN_DEVICE const float* bias_row(const Place& place, Step step, int row) const {
-    int64_t r = int64_t{place.r0} + row;
-    if (r >= Tiles::rows(args)) r = Tiles::rows(args) - 1;
-    const int64_t c0 = int64_t{step.tile} * kColumns;
+  /// The bias of column 8 n + mma_c(lane, e).column of the tile is bias_row(..)[kOfQueries ? -8 n - e : 8 n +
+  /// e].
+  ATTN_DEVICE const float* bias_row(const Place& place, Step step, int lane, int row) const {
+    const int64_t distance = int64_t{place.r0} + row - int64_t{step.tile} * kColumns - mma_c(lane, 0).column;
     const int h = kOfQueries ? place.row_head : place.column_head + step.head;
-    return args.bias.head(h) + (kOfQueries ? r - c0 : c0 - r);
+    return args.bias.head(h) + (kOfQueries ? distance : -distance);
   }
 
   /// What the elements of a tile have in common.
@@ -316,7 +314,6 @@ struct FlashMmaGradient {
     const float* lse;   ///< of rows, of queries; else of columns
     const float* mean;  ///< alike
     float* scores;      ///< where dS goes for the gradient of a table; null: nowhere
-    int last;           ///< column: what lies beyond has no bias
   };
   /// P and dS of the columns 8 n + mma_c(lane, e).column, e < 2. `bias`: bias_row().
   template <bool kPartial>
@@ -335,8 +332,7 @@ struct FlashMmaGradient {
           score = args.softcap * bent;
           slope[e] = fmaf(-bent, bent, 1.0f);
         }
-        const int at = column < tile.last ? column : tile.last;
-        if (bias) score += bias[kOfQueries ? -at : at];
+        if (bias) score += bias[kOfQueries ? -8 * n - e : 8 * n + e];
       }
       const float factor = kExtended ? kLog2e : args.scale * kLog2e;
       float weight = exp2_approximate(fmaf(score, factor, -tile.lse[query]));
@@ -368,12 +364,11 @@ struct FlashMmaGradient {
   /// S becomes P and dP becomes dS; of these, the softcap's slope comes after what the bias gets.
   template <bool kPartial, class Warp>
   ATTN_DEVICE void weigh(Warp& warp, const Place& place, Step step, const char* stage, char* shared) const {
-    const int64_t c0 = int64_t{step.tile} * kColumns, columns_left = Tiles::columns(args) - 1 - c0;
+    const int64_t c0 = int64_t{step.tile} * kColumns;
     Weighing tile;
     tile.lse = reinterpret_cast<const float*>(kOfQueries ? shared + kRowQueries : stage + kTileQueries);
     tile.mean = tile.lse + (kOfQueries ? kRows : kColumns);
     tile.scores = kTables && args.table.buckets ? reinterpret_cast<float*>(shared + kScores) : nullptr;
-    tile.last = columns_left < kColumns ? static_cast<int>(columns_left) : kColumns;
     warp.each([=, this, &warp](int lane, Thread& state) {
       if constexpr (kOfQueries || kPartial || kExtended) {
         ATTN_UNROLL
@@ -381,7 +376,7 @@ struct FlashMmaGradient {
           const int row = row_of(warp.index(), lane, r);
           Visible visible{};
           if constexpr (kPartial) visible = visible_of(place, lane, row, c0);
-          const float* bias = kExtended && args.bias.rows ? bias_row(place, step, row) : nullptr;
+          const float* bias = kExtended && args.bias.rows ? bias_row(place, step, lane, row) : nullptr;
           ATTN_UNROLL
           for (int n = 0; n < kColumnTiles; ++n) {
             weigh_pair<kPartial>(tile, visible, bias, lane, row, n, state.s[r / 2][n] + r % 2 * 2,
@@ -407,7 +402,7 @@ struct FlashMmaGradient {
                                   char* shared) const {
     const int64_t zero = int64_t{place.r0} + kRows - 1 - int64_t{step.tile} * kColumns;
     args.table.template add<kRows, kColumns, kScoreStride, kThreads>(
-        block, index, zero + args.bias.zero, reinterpret_cast<const float*>(shared + kScores),
+        block, index, zero + args.seq_kv - 1, reinterpret_cast<const float*>(shared + kScores),
         reinterpret_cast<float*>(shared + kDiagonalSums));
   }
 

@@ -151,6 +151,14 @@ struct FlashShaw {
     warp.sync();  // lanes that took different ways are together again: mma demands it
   }
 
+  template <class Warp>
+  ATTN_DEVICE static void add_terms(const Kernel& kernel, Warp& warp, const Place& place, int64_t j0) {
+    each_score(kernel, warp, place, j0,
+               [&kernel](Thread&, int, const FlashShawRow& row, int key, float& score) {
+                 score += row.term(kernel.args.shaw, key);
+               });
+  }
+
   /// Finished scores inside the clip, for values().
   template <class Warp>
   ATTN_DEVICE static void keep(const Kernel& kernel, Warp& warp, const Place& place, int64_t j0) {

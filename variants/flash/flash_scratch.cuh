@@ -12,11 +12,13 @@ struct FlashScratch {
   DeviceRope rope;
   DeviceBias bias;
 
-  static FlashScratch take(const Problem& p, Workspace& workspace) {
+  /// bias_front, bias_back: of DeviceBias::take.
+  static FlashScratch take(const Problem& p, Workspace& workspace, int64_t bias_front = 0,
+                           int64_t bias_back = 0) {
     FlashScratch scratch;
     scratch.mask = DeviceMask::take(p, workspace);
     scratch.rope = DeviceRope::take(p, workspace);
-    scratch.bias = DeviceBias::take(p, workspace);
+    scratch.bias = DeviceBias::take(p, workspace, bias_front, bias_back);
     return scratch;
   }
   template <class Queue>
