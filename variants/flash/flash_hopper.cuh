@@ -39,7 +39,7 @@ struct FlashHopper {
   static constexpr int kThreads = kWarpgroupThreads * (kConsumers + (kRung.specialised ? 1 : 0));
   /// Walking over a mask's tiles takes more registers than loading; where O takes half of them, only a
   /// softcap leaves as many.
-  static constexpr bool kLoaderWalks = Rows::kCapped || (Rows::kMasked && kWidth < 256);
+  static constexpr bool kLoaderWalks = Rows::kCapped || (Rows::kMasked && kWidth < 256 && !Rows::kShaw);
   static constexpr int kLoaderRegisters = kConsumers == 3 ? 32 : kLoaderWalks ? 40 : 24;
   static constexpr int kComputeRegisters = kConsumers == 3 ? 160 : kLoaderWalks ? 232 : 240;
   static_assert(kRung.specialised || !(kRung.overlap || kRung.pingpong || kRung.persistent),
@@ -204,12 +204,14 @@ struct FlashHopper {
     if (rows.lane == 0) bulk_wait_read<0>();  // shared memory ends with the block
   }
 
+  /// When the next row of tiles is looked up: beside the last P V of this one is best, but registers decide.
+  enum class LookUp { before_products, beside_products, after_row };
+  static constexpr LookUp kLookUp = Rows::kShaw                        ? LookUp::after_row
+                                    : kConsumers == 3 && Rows::kMasked ? LookUp::before_products
+                                                                       : LookUp::beside_products;
   /// Whether the first Q K^T of a row of tiles may run beside the end of the row before. It needs a second
   /// place for queries.
-  static constexpr bool kAhead = kRung.persistent && Shared::kQueryStages > 1;
-  /// Whether the next row is looked up beside the last P V of this one. Three warpgroups that mask lack the
-  /// registers.
-  static constexpr bool kNextBeside = kConsumers < 3 || !Rows::kMasked;
+  static constexpr bool kAhead = kRung.persistent && Shared::kQueryStages > 1 && kLookUp != LookUp::after_row;
 
   /// Rows of tiles, in each of which Q K^T of the first tile is done before, and P V of the last one after
   /// compute_tiles().
@@ -224,15 +226,16 @@ struct FlashHopper {
     for (bool more = true; more;) {
       const Place place = walk.place;
       const bool any = walk.more(visit);
+      const uint32_t queries = queries_of(shared, rows, q.stage);
       rows.start();
-      if (any) compute_tiles(shared, rows, walk, visit, queries_of(shared, rows, q.stage), sent, k, v);
+      if (any) compute_tiles(shared, rows, walk, visit, queries, sent, k, v);
       if (!any) release_queries(shared, rows, sent);
       sent = q.stage;
       if (any) {
-        if constexpr (!kNextBeside) more = next_row(shared, rows, walk, visit, q);
+        if constexpr (kLookUp == LookUp::before_products) more = next_row(shared, rows, walk, visit, q);
         barrier_wait(shared.v_full(v.stage), v.parity);
         rows.multiply_values(shared.values(v.stage));
-        if constexpr (kNextBeside) more = next_row(shared, rows, walk, visit, q);
+        if constexpr (kLookUp == LookUp::beside_products) more = next_row(shared, rows, walk, visit, q);
         if (kAhead && more && walk.more(visit)) {
           barrier_wait(shared.q_full(q.stage), q.parity);
           barrier_wait(shared.k_full(k.stage), k.parity);
@@ -240,17 +243,18 @@ struct FlashHopper {
           rows.template wait_values<1>();
           release(rows, shared.v_empty(v.stage));
           v.advance();
-          finish(rows, place, queries_of(shared, rows, sent));
+          finish(rows, place, queries);
           rows.template wait_scores<0>();
           continue;
         }
         rows.template wait_values<0>();
         release(rows, shared.v_empty(v.stage));
         v.advance();
-      } else {
+      } else if constexpr (kLookUp != LookUp::after_row) {
         more = next_row(shared, rows, walk, visit, q);
       }
-      finish(rows, place, queries_of(shared, rows, sent));
+      finish(rows, place, queries);
+      if constexpr (kLookUp == LookUp::after_row) more = next_row(shared, rows, walk, visit, q);
       if (!more) break;
       if constexpr (Shared::kQueryStages == 1) {
         release_queries(shared, rows, sent);  // the next queries come into the same place
@@ -358,7 +362,7 @@ struct FlashHopper {
     release(rows, shared.index_empty(ring.stage));
     ring.advance();
     const bool more = index < args.schedule.count();
-    if (kNextBeside || more) {  // beside products a branch would end their pipeline
+    if (kLookUp == LookUp::beside_products || more) {  // beside products a branch would end their pipeline
       walk = Walk::of(args, args.schedule.at(more ? index : 0));
       visit = walk.first(args);
     }

@@ -28,18 +28,21 @@ struct HopperShawTerms {
     const int start = row_of(args, place, first, j0).start, last = args.shaw.columns - 1;
     const bool below = start + kKeys - 1 <= 0, beyond = start - 15 >= last;
     const Cell own = mma_c(lane, 0);
-    const FlashShawRow rows[2] = {row_of(args, place, first + own.row, j0 + own.column),
-                                  row_of(args, place, first + own.row + 8, j0 + own.column)};
+    const FlashShawRow row = row_of(args, place, first + own.row, j0 + own.column);
+    const int next = first + own.row + 8 < args.seq_q ? 8 * args.shaw.columns : 0;  // from row r to row r + 8
     ATTN_UNROLL
     for (int r = 0; r < 2; ++r) {
-      lift[r] = below || beyond ? rows[r].terms[below ? 0 : last] * factor : 0.0f;
+      lift[r] = below || beyond ? row.terms[(below ? 0 : last) + r * next] * factor : 0.0f;
     }
     if (below || beyond) return;
     ATTN_UNROLL
     for (int n = 0; n < kKeys / 8; ++n) {  // row r + 8 has at key j + 8 the column that row r has at key j
       __syncwarp();                        // else the terms of all keys wait in registers together
       ATTN_UNROLL
-      for (int e = 0; e < 4; ++e) scores[4 * n + e] += rows[e / 2].term(args.shaw, 8 * n + e % 2);
+      for (int e = 0; e < 4; ++e) {
+        const int column = row.column(args.shaw, 8 * n + e % 2 - e / 2 * 8);
+        scores[4 * n + e] += row.terms[column + e / 2 * next];
+      }
     }
   }
 

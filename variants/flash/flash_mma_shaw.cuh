@@ -39,9 +39,10 @@ struct FlashShawRow {
                                                               : start > kFar ? kFar
                                                                              : start)};
   }
-  ATTN_DEVICE float term(const FlashShawArgs& shaw, int key) const {
+  ATTN_DEVICE float term(const FlashShawArgs& shaw, int key) const { return terms[column(shaw, key)]; }
+  ATTN_DEVICE int column(const FlashShawArgs& shaw, int key) const {
     const int column = start + key, last = shaw.columns - 1;
-    return terms[column < 0 ? 0 : column > last ? last : column];
+    return column < 0 ? 0 : column > last ? last : column;
   }
 };
 
