@@ -1,6 +1,6 @@
 #pragma once
-// The key tiles that rows of tiles visit under a block mask: a table in the workspace, made on the host once a
-// problem. Kernels read it instead of asking the mask tile by tile, which costs them more than the tiles.
+// The key tiles that rows of tiles visit under a block mask: a table in the workspace, made on the host once
+// a problem. Kernels read it instead of asking the mask tile by tile, which costs them more than the tiles.
 
 #include "variants/flash/flash_tiles.cuh"
 
