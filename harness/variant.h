@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "harness/measure/workspace.h"
+#include "harness/problem/operand_rounding.h"
 #include "harness/problem/problem.h"
 #include "harness/problem/tensor.h"
 
@@ -25,13 +26,10 @@ struct Info {
   Fidelity fidelity = Fidelity::exact;
   std::vector<std::string> tags;
   std::string citation;
-  std::string version;       ///< of the library behind a peer; else empty
-  bool hides_nan = true;     ///< false for a peer that multiplies what a causal mask hides by 0
-  bool own_threads = false;  ///< true for a peer with another pool of threads than OpenMP's
-  bool gives_lse = true;     ///< false for a peer that returns O alone; its LSE is not looked at
-  /// Largest relative change of float32 operands that its products round, as for tf32: its results are held
-  /// to the bound that follows (harness/oracle/bound.h).
-  double operand_rounding = 0;
+  std::string version;        ///< of the library behind a peer; else empty
+  bool hides_nan = true;      ///< false for a peer that multiplies what a causal mask hides by 0
+  bool own_threads = false;   ///< true for a peer with another pool of threads than OpenMP's
+  bool gives_lse = true;      ///< false for a peer that returns O alone; its LSE is not looked at
   bool books_scratch = true;  ///< false for a peer that allocates for itself: its workspace is unknown
 };
 
@@ -98,6 +96,8 @@ class Variant {
   /// threads.
   virtual void plan(const Context& context, const Problem& problem, Workspace& counting) const = 0;
   virtual Cost cost(const Problem& problem) const = 0;
+  /// Of a forward whose products round their operands, as tf32 does.
+  virtual OperandRounding operand_rounding(const Problem&) const { return {}; }
   /// Loads the library behind a peer, before the first prepare() and before memory is watched.
   virtual void load() const {}
   /// Untimed set-up into the workspace; depends on the problem, never on tensor values.

@@ -66,7 +66,7 @@ def test_the_program_builds_with_the_packages_hidden(bundle, tmp_path):
     build = tmp_path / "build"
     # As on a day with a GPU, what bundles are for; the kernels of the roofs use the headers and the library that variants would.
     flags = ("-DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-O0 -DATTN_CUDA=OFF -DATTN_CPU_VARIANTS=OFF -DATTN_PEERS=OFF "
-             "-DBUILD_TESTING=OFF")
+             "-DBUILD_TESTING=OFF -DCMAKE_UNITY_BUILD=ON")
     script = ["set -e", *hide(installed_files(), empty),
               "! test -s /usr/include/hwloc.h", "! test -e /usr/include/fmt/core.h",
               f"cmake -S {SOURCE} -B {build} -G Ninja {flags} -DCMAKE_PREFIX_PATH={bundle}", f"ninja -C {build} attnbench",

@@ -140,7 +140,7 @@ def test_gbench_is_google_benchmark():
 def test_sweep_fit_and_report(tmp_path):
     folder = tmp_path / "a campaign"
     attnbench("sweep", "--variants", "reference/cpu|textbook/cpu", "--n", "16,32,64,128", "--d", "32", "--h", "2",
-              "--budget", "20", "--no-report", "--out", folder)
+              "--budget", "0.5", "--no-report", "--out", folder)
     rows = pandas.read_csv(folder / "results.csv")
     assert len(rows) == 8 and set(rows["status"]) == {"ok"} and (rows["time_s_median"] > 0).all()
     attnbench("fit", folder)

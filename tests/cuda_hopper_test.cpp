@@ -5,7 +5,7 @@
 #include "tests/host_sm90.h"
 // kernels come behind their instructions
 #include "tests/host_forward.h"
-#include "variants/flash/flash_hopper_args.cuh"
+#include "variants/flash/flash_hopper_rotated.cuh"
 
 using namespace attn;
 
@@ -16,9 +16,11 @@ constexpr HopperRung kSingle{}, kSpecialised{true}, kOverlap{true, true}, kPingp
 
 struct Launch {
   HostRun how;
-  int blocks = 2;                                     ///< of a persistent kernel; two are at work at a time
-  bool small = false;                                 ///< tiles, where there are two sizes
-  std::function<void(const TileVisits&)> spoil = {};  ///< the list of visits
+  int blocks = 2;      ///< of a persistent kernel; two are at work at a time
+  bool small = false;  ///< tiles, where there are two sizes
+  std::function<void(const TileVisits&)> spoil_visits = nullptr;
+  std::function<void(FlashShawArgs&)> spoil_terms = nullptr;
+  std::function<void(RopeAngles&)> spoil_angles = nullptr;
 };
 
 template <HopperRung kRung, class Body>
@@ -47,38 +49,68 @@ void launch_width(const Problem& p, const FlashHopperArgs<T>& args, const Launch
 }
 
 /// kEverything: all widths and kinds, each in the rung that flash/cuda/hopper has of it; else plain and
-/// masked at width 128 in kRung.
+/// masked at width 128 in kRung, in f16 Shaw keys too.
+template <class T, HopperRung kRung, bool kEverything>
+void launch_kind(const Problem& p, const FlashHopperArgs<T>& args, const Launch& launch) {
+  constexpr bool kShaw = kEverything || std::is_same_v<T, F16>;
+  switch (hopper_kind(p)) {
+    case HopperKind::plain:
+      return launch_width<T, HopperKind::plain, kRung, kEverything>(p, args, launch);
+    case HopperKind::masked:
+      return launch_width<T, HopperKind::masked, kRung, kEverything>(p, args, launch);
+    case HopperKind::biased:
+      if constexpr (kEverything) return launch_width<T, HopperKind::biased, kRung, true>(p, args, launch);
+      break;
+    case HopperKind::capped:
+      if constexpr (kEverything) return launch_width<T, HopperKind::capped, kRung, true>(p, args, launch);
+      break;
+    case HopperKind::shaw:
+      if constexpr (kShaw) return launch_width<T, HopperKind::shaw, kRung, kEverything>(p, args, launch);
+  }
+  FAIL("not built");
+}
+
+template <class T, HopperRung kRung, bool kEverything>
+void run_on(const Problem& p, const Forward& forward, const HopperScratch& scratch, const Launch& launch) {
+  REQUIRE(hopper_strides(p, forward));
+  HostTensorMaps maps;
+  const HopperTiling large = hopper_tiling_of(p), tiling = launch.small ? hopper_smaller(large) : large;
+  auto args = hopper_args<T>(
+      HostQueue(), p, forward, scratch,
+      [&](const auto& tensor, const TensorShape& shape, int rows) {
+        return maps.add(host_tensor_map(const_cast<void*>(static_cast<const void*>(tensor.data)),
+                                        tensor_box(tensor, shape, rows)));
+      },
+      tiling);
+  args.shaw = scratch.shaw.fill<T>(HostQueue(), p, args, args.q, forward.tables);
+  if (launch.spoil_terms) launch.spoil_terms(args.shaw);
+  launch_kind<T, kRung, kEverything>(p, args, launch);
+  REQUIRE(*scratch.taken == 0);
+}
+
 template <class T, HopperRung kRung, bool kEverything = false>
 Outputs<float> run_hopper(const Problem& p, const Inputs<float>& inputs, const HostLayout& layout,
                           const Launch& launch) {
   HostWorkspace workspace([&](Workspace& counting) { HopperScratch::take(p, counting); });
   const HopperScratch scratch = HopperScratch::take(p, workspace.granting);
   scratch.prepare(HostQueue(), p);
-  if (launch.spoil) launch.spoil(scratch.visits);
-  HostTensorMaps maps;
+  if (launch.spoil_visits) launch.spoil_visits(scratch.visits);
   return run_forward<T>(p, inputs, layout, [&](const Forward& forward) {
-    REQUIRE(hopper_strides(p, forward));
-    const HopperTiling large = hopper_tiling_of(p), tiling = launch.small ? hopper_smaller(large) : large;
-    const auto args = hopper_args<T>(
-        HostQueue(), p, forward, scratch,
-        [&](const auto& tensor, const TensorShape& shape, int rows) {
-          return maps.add(host_tensor_map(const_cast<void*>(static_cast<const void*>(tensor.data)),
-                                          tensor_box(tensor, shape, rows)));
-        },
-        tiling);
-    const HopperKind kind = hopper_kind(p);
-    if (kind == HopperKind::plain) {
-      launch_width<T, HopperKind::plain, kRung, kEverything>(p, args, launch);
-    } else if (kind == HopperKind::masked) {
-      launch_width<T, HopperKind::masked, kRung, kEverything>(p, args, launch);
-    } else if constexpr (kEverything) {
-      if (kind == HopperKind::biased) {
-        launch_width<T, HopperKind::biased, kRung, true>(p, args, launch);
-      } else {
-        launch_width<T, HopperKind::capped, kRung, true>(p, args, launch);
-      }
-    }
-    REQUIRE(*scratch.taken == 0);
+    run_on<T, kRung, kEverything>(p, forward, scratch, launch);
+  });
+}
+
+/// flash/cuda/hopper/rotated.
+template <class T, HopperRung kRung, bool kEverything = false>
+Outputs<float> run_rotated(const Problem& p, const Inputs<float>& inputs, const HostLayout& layout,
+                           const Launch& launch) {
+  HostWorkspace workspace([&](Workspace& counting) { RotatedScratch::take(p, counting); });
+  RotatedScratch scratch = RotatedScratch::take(p, workspace.granting);
+  scratch.prepare(HostQueue(), p);
+  if (launch.spoil_angles) launch.spoil_angles(scratch.angles);
+  return run_forward<T>(p, inputs, layout, [&](const Forward& forward) {
+    const Forward rotated = rotated_forward<T>(HostQueue(), p, forward, scratch);
+    run_on<T, kRung, kEverything>(p, rotated, scratch.hopper, launch);
   });
 }
 
@@ -86,14 +118,17 @@ template <class T, HopperRung kRung, bool kEverything = false>
 void check_hopper(const std::string& text, Fill fill = Fill::peaked) {
   const Problem p = Problem::parse(text + (std::is_same_v<T, Bf16> ? ",dtype=bf16" : ",dtype=f16"));
   const Inputs<float> inputs = make_inputs(p, fill, 7);
-  const Truth truth = make_truth(p, inputs, {});
+  const bool rope = p.position.rope();
+  const Truth truth =
+      make_truth(p, inputs, {.operand_rounding = rope ? rotated_rounding(p) : OperandRounding{}});
   for (uint64_t seed = 1; seed <= 3; ++seed) {
     const HostLayout layout{seed % 2 == 0, seed % 2 == 0 ? 8 : 0};
     Launch launch;
     launch.how.seed = seed;
     launch.how.shared_first = seed % 2 == 0 ? 1024 : 1040;
     launch.small = seed == 3 && kEverything && hopper_may_be_smaller(p);
-    const Verdict verdict = compare(p, truth, run_hopper<T, kRung, kEverything>(p, inputs, layout, launch));
+    const auto run = rope ? run_rotated<T, kRung, kEverything> : run_hopper<T, kRung, kEverything>;
+    const Verdict verdict = compare(p, truth, run(p, inputs, layout, launch));
     INFO(text << " seed " << seed << " fill " << to_text(fill) << ": " << verdict.reason);
     CHECK(verdict.ok);
   }
@@ -163,7 +198,7 @@ TEST_CASE("hopper on the host: errors in the list of visits show") {
   const Truth truth = make_truth(p, inputs, {});
   const auto right = [&](std::function<void(const TileVisits&)> spoil) {
     Launch launch;
-    launch.spoil = std::move(spoil);
+    launch.spoil_visits = std::move(spoil);
     return compare(p, truth, run_hopper<Bf16, kPersistent>(p, inputs, {}, launch)).ok;
   };
   CHECK(right([](const TileVisits& visits) {
@@ -184,6 +219,112 @@ TEST_CASE("hopper on the host: late and large maxima") {
     check_hopper<Bf16, kPersistent>("b=1,hq=1,nq=140,nk=400,d=128,mask=causal", fill);
     check_hopper<F16, kPersistent>("b=1,hq=1,nq=140,nk=300,d=128,mask=causal", fill);
   }
+}
+
+TEST_CASE("hopper on the host: Shaw keys") {
+  const BlockFile file("24 40 4 4\n0 2\n1 3\n\n0 1 2 3\n");
+  for (const std::string text :
+       {"b=2,hq=2,hk=1,nq=200,nk=300,d=64,pos=shaw-keys:5", "b=1,hq=1,nq=200,nk=500,d=128,pos=shaw-keys:40",
+        "b=1,hq=2,hk=1,nq=150,nk=200,d=128,dv=72,mask=causal,pos=shaw-keys:0",
+        "b=1,hq=1,nq=130,nk=200,d=256,mask=causal,pos=shaw-keys:16",
+        "b=1,hq=1,nq=90,nk=130,d=64,pos=shaw-keys:500",            // no distance is clipped
+        "b=1,hq=1,nq=300,nk=66,d=24,mask=causal,pos=shaw-keys:3",  // rows without keys
+        "b=2,hq=1,nq=140,nk=260,d=200,mask=window:60:4+padding:99/260,pos=shaw-keys:9",
+        "b=1,hq=2,nq=2,nk=0,d=16,pos=shaw-keys:4", "b=1,hq=1,nq=1,nk=1,d=8,pos=shaw-keys:1",
+        "b=1,hq=1,nq=1,nk=400,d=64,pos=shaw-keys:100"}) {
+    check_hopper<Bf16, kPersistent, true>(text);
+  }
+  check_hopper<Bf16, kPersistent, true>("b=1,hq=1,nq=90,nk=150,d=24,pos=shaw-keys:7,mask=blocks:" +
+                                        file.path);
+  check_hopper<F16, kPersistent>("b=1,hq=1,nq=140,nk=300,d=128,mask=causal,pos=shaw-keys:20");
+  for (const Fill fill : {Fill::late_max, Fill::overflow, Fill::integers}) {
+    check_hopper<Bf16, kPersistent, true>("b=1,hq=1,nq=140,nk=300,d=64,mask=causal,pos=shaw-keys:9", fill);
+  }
+}
+
+TEST_CASE("hopper on the host: NaN in the rows of aK that no visible pair uses reaches nothing") {
+  const Problem p = Problem::parse("b=1,hq=1,nq=300,nk=300,d=64,mask=causal,pos=shaw-keys:6,dtype=bf16");
+  const Inputs<float> clean = make_inputs(p, Fill::normal, 3);
+  Inputs<float> poisoned = clean;
+  std::fill(poisoned.shaw_key.begin() + 7 * p.head_dim, poisoned.shaw_key.end(),
+            kNan);  // keys after the query
+  const Outputs<float> expected = run_hopper<Bf16, kPersistent, true>(p, clean, {}, {}),
+                       found = run_hopper<Bf16, kPersistent, true>(p, poisoned, {}, {});
+  CHECK(same_bits(found, expected));
+}
+
+TEST_CASE("hopper on the host: RoPE") {
+  for (const std::string text : {"b=2,hq=2,hk=1,nq=150,nk=300,d=128,pos=rope:10000",
+                                 "b=1,hq=1,nq=150,nk=200,d=120,mask=causal,pos=rope-interleaved:100",
+                                 "b=1,hq=2,nq=130,nk=70,d=104,mask=causal,pos=rope:500",
+                                 "b=1,hq=1,nq=60,nk=90,d=96,pos=rope-interleaved:9"}) {
+    check_hopper<Bf16, kPersistent, true>(text);
+    check_hopper<F16, kPersistent>(text);
+  }
+  check_hopper<Bf16, kPersistent, true>("b=1,hq=1,nq=90,nk=150,d=8,dv=64,pos=rope:10000");
+  check_hopper<Bf16, kPersistent, true>("b=1,hq=1,nq=3,nk=0,d=64,pos=rope:10000");
+  for (const Fill fill : {Fill::late_max, Fill::overflow, Fill::normal, Fill::ones}) {
+    check_hopper<Bf16, kPersistent, true>("b=1,hq=1,nq=90,nk=200,d=64,softcap=9,pos=rope:10000", fill);
+    check_hopper<F16, kPersistent>("b=1,hq=1,nq=90,nk=200,d=128,pos=rope:10000", fill);
+  }
+}
+
+TEST_CASE("hopper on the host: rotated rows from tensors that are not aligned") {
+  const Problem p = Problem::parse("b=2,hq=3,hk=3,nq=5,nk=7,d=24,dtype=bf16,pos=rope:10000");
+  HostWorkspace workspace([&](Workspace& counting) { RotatedScratch::take(p, counting); });
+  const RotatedScratch scratch = RotatedScratch::take(p, workspace.granting);
+  scratch.prepare(HostQueue(), p);
+  const Inputs<float> inputs = make_inputs(p, Fill::normal, 7);
+  const auto rotated = [&](int64_t gap) {
+    run_forward<Bf16>(p, inputs, {false, gap}, [&](const Forward& forward) {
+      REQUIRE(gpu_tensor<const Bf16>(forward.q).aligned(p.head_dim) == (gap == 0));
+      rotated_forward<Bf16>(HostQueue(), p, forward, scratch);
+    });
+    std::vector<uint16_t> rows(scratch.q, scratch.q + inputs.q.size());
+    rows.insert(rows.end(), scratch.k, scratch.k + inputs.k.size());
+    return rows;
+  };
+  CHECK(rotated(0) == rotated(3));
+}
+
+TEST_CASE("hopper on the host: an error in the terms or the angles shows") {
+  const Problem shaw = Problem::parse("b=1,hq=1,nq=200,nk=330,d=64,pos=shaw-keys:6,dtype=bf16"),
+                rope = Problem::parse("b=1,hq=1,nq=100,nk=200,d=128,pos=rope:10000,dtype=bf16");
+  const Inputs<float> inputs = make_inputs(shaw, Fill::normal, 7),
+                      rope_inputs = make_inputs(rope, Fill::normal, 7);
+  Inputs<float> reversed = inputs;  // distances with the other sign
+  std::reverse(reversed.shaw_key.begin(), reversed.shaw_key.end());
+  for (auto row = reversed.shaw_key.begin(); row != reversed.shaw_key.end(); row += shaw.head_dim) {
+    std::reverse(row, row + shaw.head_dim);
+  }
+  const Truth truth = make_truth(shaw, inputs, {});
+  const auto judged = [&](const Inputs<float>& used, const std::function<void(FlashShawArgs&)>& spoil) {
+    Launch launch;
+    launch.spoil_terms = spoil;
+    return compare(shaw, truth, run_hopper<Bf16, kPersistent, true>(shaw, used, {}, launch)).ok;
+  };
+  CHECK(judged(inputs, nullptr));
+  CHECK_FALSE(judged(reversed, nullptr));
+  CHECK_FALSE(judged(inputs, [](FlashShawArgs& args) { ++args.nearest; }));
+  CHECK_FALSE(judged(inputs, [](FlashShawArgs& args) { --args.nearest; }));
+
+  const Truth rotated_truth = make_truth(rope, rope_inputs, {.operand_rounding = rotated_rounding(rope)});
+  const auto rotated = [&](const std::function<void(RopeAngles&)>& spoil) {
+    Launch launch;
+    launch.spoil_angles = spoil;
+    return compare(rope, rotated_truth, run_rotated<Bf16, kPersistent>(rope, rope_inputs, {}, launch));
+  };
+  const auto negate_sines = [](RopeAngles& angles) {
+    for (int64_t k = 0; k < angles.positions * angles.pairs; ++k) angles.sine[k] = -angles.sine[k];
+  };
+  CHECK(rotated(nullptr).ok);
+  CHECK_FALSE(rotated([](RopeAngles& angles) { std::swap(angles.cosine, angles.sine); }).ok);
+  CHECK_FALSE(rotated(negate_sines).ok);
+  // without RoPE at all
+  CHECK_FALSE(rotated([](RopeAngles& angles) {
+                std::fill_n(angles.cosine, angles.positions * angles.pairs, 1.0f);
+                std::fill_n(angles.sine, angles.positions * angles.pairs, 0.0f);
+              }).ok);
 }
 
 TEST_CASE("hopper on the host: NaN in keys a row does not see leaves the row as it was") {

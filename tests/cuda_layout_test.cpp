@@ -151,7 +151,8 @@ TEST_CASE("textbook/cuda/tf32 on the host: within the bound of its operands, bey
     const Inputs<float> inputs = make_inputs(p, fill, 7);
     const Outputs<float> found = run_textbook_as<float, cut_to_tf32>(p, inputs, {}, {});
     INFO(text << " fill " << to_text(fill));
-    const Verdict verdict = compare(p, make_truth(p, inputs, {.operand_rounding = kTf32Rounding}), found);
+    const Verdict verdict =
+        compare(p, make_truth(p, inputs, {.operand_rounding = {kTf32Rounding, kTf32Rounding}}), found);
     INFO(verdict.reason);
     CHECK(verdict.ok);
     CHECK_FALSE(compare(p, make_truth(p, inputs, {}), found).ok);

@@ -23,6 +23,8 @@ const char* const kMasks[] = {"none",       "causal",     "causal:topleft",     
 template <int kRows, int kKeys, bool kMasked>
 void check_walk(const Problem& p) {
   using Tiles = FlashTiles<kRows, kKeys, kMasked>;
+  const int64_t rows_of_head = (p.seq_q + kRows - 1) / kRows;
+  const HopperSchedule schedule(rows_of_head, p.heads_q, p.heads_kv, p.batch, 1);
   std::vector<int> words;
   if (p.mask.has_blocks()) words = TileVisits::list(p, kRows, kKeys);
   const FlashVisitShape shape{FlashShape::of(p, p.mask_rule()),
@@ -30,9 +32,10 @@ void check_walk(const Problem& p) {
   // With a band alone, what it empties inside its range may be visited, and of blocks, those behind a length.
   const bool more_visits = !p.mask.has_blocks() || p.mask.has_padding();
   for (int64_t number = 0; number < flash_blocks(p, kRows); ++number) {
-    auto walk = HopperWalk<kRows, kKeys, kMasked>::of(shape, static_cast<uint32_t>(number));
+    auto walk = HopperWalk<kRows, kKeys, kMasked>::of(shape, schedule.at(static_cast<uint32_t>(number)));
     const auto place = Tiles::place_of(shape, number);
     INFO(p.text() << ", row of tiles " << number);
+    REQUIRE((walk.place.b == place.b && walk.place.h == place.h && walk.place.head_kv == place.head_kv));
     REQUIRE((walk.place.i0 == place.i0 && walk.place.first == place.first && walk.place.last == place.last));
     int expected = Tiles::next(shape, place, place.first);
     for (int visit = walk.first(shape); walk.more(visit); visit = walk.next(shape, visit)) {
@@ -53,26 +56,52 @@ void check_walk(const Problem& p) {
 
 }  // namespace
 
+TEST_CASE("hopper: divisors divide") {
+  Random random(3);
+  const auto check = [](uint32_t numerator, uint32_t by) {
+    const Divisor divisor(by);
+    const uint32_t quotient = divisor.quotient(numerator);
+    INFO(numerator << " / " << by);
+    REQUIRE(quotient == numerator / by);
+    REQUIRE(divisor.remainder(numerator, quotient) == numerator % by);
+  };
+  constexpr uint32_t kMost = INT32_MAX;
+  for (uint32_t by = 1; by < 3000; ++by) {
+    const uint32_t largest = kMost / by * by;
+    for (const uint32_t numerator : {uint32_t{0}, by - 1, by, by + 1, largest - 1, largest, kMost})
+      check(numerator, by);
+  }
+  for (int bits = 1; bits < 31; ++bits) {
+    for (const uint32_t by : {(1u << bits) - 1, 1u << bits, (1u << bits) + 1}) {
+      for (int k = 0; k < 200; ++k) check(static_cast<uint32_t>(draw(random, 0, kMost)), by);
+      check(kMost, by);
+      check(kMost / by * by - 1, by);
+    }
+  }
+  for (int k = 0; k < 100000; ++k)
+    check(static_cast<uint32_t>(draw(random, 0, kMost)), static_cast<uint32_t>(draw(random, 1, kMost)));
+}
+
 TEST_CASE("hopper: every row of tiles once, the longest of a section first") {
   Random random(5);
   for (int k = 0; k < 300; ++k) {
-    HopperSchedule schedule{};
-    schedule.rows_of_head = static_cast<uint32_t>(draw(random, 1, 40));
-    schedule.heads = static_cast<uint32_t>(draw(random, 1, 50));
-    schedule.section = static_cast<uint32_t>(draw(random, 1, schedule.heads));
+    const int64_t rows = draw(random, 1, 40), group = draw(random, 1, 4), heads_kv = draw(random, 1, 5),
+                  heads_q = group * heads_kv, batch = draw(random, 1, 4), heads = batch * heads_q,
+                  section = draw(random, 1, heads);
+    const HopperSchedule schedule(rows, heads_q, heads_kv, batch, section);
+    REQUIRE(int64_t{schedule.count()} == rows * heads);
     std::vector<bool> seen(schedule.count());
-    uint32_t before = 0;
+    int64_t before = 0;
     for (uint32_t index = 0; index < schedule.count(); ++index) {
-      const uint32_t place = schedule.place(index);
-      REQUIRE(place < schedule.count());
+      const HopperSchedule::Row row = schedule.at(index);
+      REQUIRE((row.b < batch && row.h < heads_q && row.head_kv == row.h / group && row.number < rows));
+      const int64_t head = row.b * heads_q + row.h, from_the_last = rows - 1 - row.number;
+      const auto place = static_cast<size_t>(head * rows + row.number);
       REQUIRE_FALSE(seen[place]);
       seen[place] = true;
-      const uint32_t row = place % schedule.rows_of_head, head = place / schedule.rows_of_head;
-      const uint32_t section = index / (schedule.section * schedule.rows_of_head);
-      REQUIRE(head / schedule.section == section);
-      const bool first = index % (schedule.section * schedule.rows_of_head) == 0;
-      if (schedule.section > 1 && !first) REQUIRE(row >= before);  // row 0 has the last queries
-      before = row;
+      REQUIRE(head / section == index / (section * rows));
+      if (section > 1 && index % (section * rows) != 0) REQUIRE(from_the_last >= before);
+      before = from_the_last;
     }
   }
 }
@@ -81,15 +110,15 @@ TEST_CASE("hopper: the order of a million queries does not overflow") {
   const std::string shape = "b=2,hq=64,hk=8,nq=1048576,nk=1048576,d=128,dtype=bf16,mask=";
   for (const char* mask : {"none", "causal", "window:1024:0"}) {
     const HopperSchedule schedule = HopperSchedule::of(Problem::parse(shape + mask), 128);
-    const int64_t rows = 1048576 / 128, heads = 2 * 64, section = schedule.section, count = rows * heads;
+    const int64_t rows = 1048576 / 128, heads = 2 * 64, section = schedule.section(), count = rows * heads;
     INFO(mask);
     REQUIRE(int64_t{schedule.count()} == count);
     for (int64_t index = 0; index < count; index += index < count - 4099 ? 4099 : 1) {
       const int64_t first = index / (section * rows) * section, within = index - first * rows;
-      const int64_t members = std::min(section, heads - first);
-      const int64_t head = first + (section == 1 ? 0 : within % members);
-      const int64_t row = section == 1 ? within : within / members;
-      REQUIRE(int64_t{schedule.place(static_cast<uint32_t>(index))} == head * rows + row);
+      const int64_t members = std::min(section, heads - first), head = first + within % members;
+      const HopperSchedule::Row row = schedule.at(static_cast<uint32_t>(index));
+      REQUIRE((row.b == head / 64 && row.h == head % 64 && row.head_kv == row.h / 8));
+      REQUIRE(int64_t{row.number} == rows - 1 - within / members);
     }
   }
 }
@@ -98,9 +127,12 @@ TEST_CASE("hopper: keys and values of a section fit the second-level cache") {
   const Problem causal = Problem::parse("b=2,hq=16,hk=4,nq=8192,nk=8192,d=128,dtype=bf16,mask=causal");
   const HopperSchedule schedule = HopperSchedule::of(causal, 128);
   CHECK(schedule.count() == 2 * 16 * 64);
-  CHECK(schedule.section == 32);  // 4 MiB a key/value head, four query heads each
-  CHECK(HopperSchedule::of(Problem::parse("b=2,hq=16,nq=8192,d=128,dtype=bf16"), 128).section == 1);
-  CHECK(HopperSchedule::of(Problem::parse("hq=4,nq=1048576,d=256,dtype=bf16,mask=causal"), 128).section == 1);
+  CHECK(schedule.section() == 32);  // 4 MiB a key/value head, four query heads each
+  const auto section = [](const char* text) {
+    return HopperSchedule::of(Problem::parse(std::string(text) + ",dtype=bf16"), 128).section();
+  };
+  CHECK(section("b=2,hq=16,nq=8192,d=128") == 1);
+  CHECK(section("hq=4,nq=1048576,d=256,mask=causal") == 1);
 }
 
 TEST_CASE("hopper: the walk over tiles is that of the other kernels") {
@@ -164,6 +196,25 @@ TEST_CASE("hopper: cost counts the tiles that are visited") {
     CHECK(hopper_cost(p, tiling).flops_executed == 4.0 * flash_mma_width(p) * pairs);
     CHECK(pairs >= static_cast<double>(visible_pairs(p) * p.heads_q));
   }
+}
+
+TEST_CASE("hopper: Shaw keys cost their terms, in work and in memory") {
+  const std::string shape = "b=2,hq=4,hk=2,nq=300,nk=391,d=104,dv=88,mask=causal,dtype=bf16";
+  const Problem none = Problem::parse(shape), keys = Problem::parse(shape + ",pos=shaw-keys:5");
+  const double queries = 2 * 4 * 300, terms = queries * 11;
+  const Cost without = hopper_cost(none, hopper_tiling_of(keys)),
+             with = hopper_cost(keys, hopper_tiling_of(keys));
+  CHECK(with.flops_executed - without.flops_executed == 3 * 2 * 128 * terms);
+  CHECK(with.bytes_moved - without.bytes_moved == 2 * 104 * queries + 2 * 4 * terms);
+  CHECK(with.exps == without.exps);
+  const auto booked = [](const Problem& p) {
+    Workspace counting;
+    HopperScratch::take(p, counting);
+    size_t bytes = 0;
+    for (const auto& booking : counting.bookings()) bytes += booking.bytes;
+    return bytes;
+  };
+  CHECK(booked(keys) - booked(none) == sizeof(float) * static_cast<size_t>(terms));
 }
 
 TEST_CASE("hopper: tiles by size") {

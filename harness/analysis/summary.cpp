@@ -17,7 +17,7 @@ bool says_more(const FitRow& a, const FitRow& b) {
   return weight(a) > weight(b);
 }
 
-std::string exponent_text(const FitRow& fit) {
+std::string law_text(const FitRow& fit) {
   const std::string analytic =
       fit.analytic_exponent ? fmt::format(", {:.2f} by its FLOPs: {}", *fit.analytic_exponent, fit.verdict)
                             : "";
@@ -39,7 +39,7 @@ Sentence time_growth(const std::vector<FitRow>& fits, bool steepest) {
   if (!steepest && flattest == highest) return {};
   const FitRow& fit = steepest ? *highest : *flattest;
   return fmt::format("{} growth of time: {} as {} over n = {}..{} ({})", steepest ? "steepest" : "flattest",
-                     fit.variant, exponent_text(fit), *fit.from, *fit.to, fit.setting);
+                     fit.variant, law_text(fit), *fit.from, *fit.to, fit.setting);
 }
 
 /// The crossover that is known best; without one, the largest ratio of two times.

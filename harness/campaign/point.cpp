@@ -60,10 +60,10 @@ class PointRun {
     board_.announce(Board::kNoVariant, Step::inputs);
     inputs_ = make_inputs(problem_, job_.fill, job_.seed);
     board_.announce(Board::kNoVariant, Step::oracle);
-    truth_ = solve(0);
+    truth_ = solve({});
     for (const PointEntry& entry : entries_) {
-      const double rounding = entry.variant->info().operand_rounding;
-      if (rounding > 0 && !entry.finished) rounded_truths_[rounding] = solve(rounding);
+      const OperandRounding rounding = entry.variant->operand_rounding(problem_);
+      if (!rounding.none() && !entry.finished) rounded_truths_[rounding] = solve(rounding);
     }
     for (const std::vector<PointEntry*>& group : groups()) {
       run_group(group);
@@ -260,7 +260,7 @@ class PointRun {
     entry.finish(Status::disagrees, "changes " + changed);
   }
 
-  Truth solve(double operand_rounding) const {
+  Truth solve(const OperandRounding& operand_rounding) const {
     return make_truth(problem_, inputs_,
                       {.threads = job_.threads,
                        .max_pairs = job_.process == 0 ? kFirstPairs : kLaterPairs,
@@ -268,8 +268,8 @@ class PointRun {
                        .operand_rounding = operand_rounding});
   }
   const Truth& truth_of(const Variant& variant) const {
-    const double rounding = variant.info().operand_rounding;
-    return rounding == 0 ? truth_ : rounded_truths_.at(rounding);
+    const OperandRounding rounding = variant.operand_rounding(problem_);
+    return rounding.none() ? truth_ : rounded_truths_.at(rounding);
   }
 
   Verdict verdict_of(const PointEntry& entry, Binding& binding) {
@@ -319,8 +319,8 @@ class PointRun {
   std::vector<PointEntry> entries_;
   Inputs<float> inputs_;
   Truth truth_;
-  Outputs<float> outputs_, repeated_;       ///< memory kept from call to call
-  std::map<double, Truth> rounded_truths_;  ///< by operand rounding, of the few variants that declare one
+  Outputs<float> outputs_, repeated_;                ///< memory kept from call to call
+  std::map<OperandRounding, Truth> rounded_truths_;  ///< of the few variants that declare one
 };
 
 }  // namespace

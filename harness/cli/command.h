@@ -9,10 +9,10 @@ namespace attn {
 
 using AddCommand = void (*)(CLI::App& app, int& exit_code);
 
-/// `order` is the place in the help.
+/// `order` is the place in the help, of one command alone: which file registers first is the linker's choice.
 bool register_command(int order, AddCommand add);
 
 }  // namespace attn
 
 #define ATTN_COMMAND(order, add) \
-  static const bool attn_command_registered = ::attn::register_command(order, add)
+  static const bool attn_registered_##add = ::attn::register_command(order, add)

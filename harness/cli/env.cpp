@@ -40,7 +40,7 @@ void add_env(CLI::App& app, int&) {
   command->callback([arguments] { run_env(*arguments); });
 }
 
-ATTN_COMMAND(60, add_env);
+ATTN_COMMAND(56, add_env);
 
 }  // namespace
 }  // namespace attn

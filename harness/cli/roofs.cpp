@@ -91,7 +91,7 @@ void add_roofs(CLI::App& app, int&) {
   command->callback([arguments] { run_roofs(*arguments); });
 }
 
-ATTN_COMMAND(60, add_roofs);
+ATTN_COMMAND(57, add_roofs);
 
 }  // namespace
 }  // namespace attn

@@ -48,7 +48,7 @@ void project_output(const Problem& p, const KnownTensor& o, const std::vector<do
 
 }  // namespace
 
-Truth solve_block(const Problem& p, const Inputs<double>& inputs, double operand_rounding,
+Truth solve_block(const Problem& p, const Inputs<double>& inputs, const OperandRounding& operand_rounding,
                   const Sample& sample, int threads) {
   const int64_t model = p.model_width();
   Inputs<double> core, magnitudes;

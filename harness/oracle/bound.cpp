@@ -28,8 +28,9 @@ Bound::Bound(Dtype dtype, int64_t head_dim, const RoundedInputs& rounded)
 
 double Bound::relative(const Condition& row) const {
   const double s = row.largest_score;
+  const double spread = asks_for_spread() ? std::min(4 * s, 6 * row.largest_spread) : 4 * s;
   return kEpsilon * (8 + score_factor_ * s + static_cast<double>(row.terms) / 4) +
-         rounded_.projected * (4 * s + 1) + rounded_.operands * (4 * s + 2);
+         rounded_.projected * (4 * s + 1) + rounded_.operands.scores * spread + 2 * rounded_.operands.outputs;
 }
 
 double Bound::output(const Condition& row, double magnitude, double truth) const {

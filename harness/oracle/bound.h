@@ -33,10 +33,14 @@
 // RoPE. A rotated channel is x cos - y sin, of magnitude |x||cos| + |y||sin| <= hypot(x, y): that number
 // stands for |q_c| and |k_c| everywhere, and for the magnitudes of dQ and dK after the rotation back.
 //
-// Rounded operands. A variant whose products round their float32 operands (tf32) by at most r of each
-// declares r. As a block's inputs below: scores are wrong by 2 r S, P by twice that, V by r, and P is itself
-// an operand, by r: relative bound += r (4 S + 2). The roundings of a score's channels are independent, so
-// this is far from being reached for large d, but single ones reach it.
+// Rounded operands. A forward whose products round their operands declares by how much: Q and K by at most r
+// of each, P and V by at most t (OperandRounding). As a block's inputs below: scores are wrong by 2 r S, P by
+// twice that, V by t, and P is itself an operand, by t: relative bound += 4 r S + 2 t. tf32 has r = t, and
+// may cut off, so that all errors of a score have one direction. Rounding to nearest has none: a number is
+// wrong by 0.43 r of itself in the mean square, a score by 0.6 r R, with R the largest of tau sqrt(sum_c (q_c
+// k_c)^2), and five standard deviations are 3 r R: then min(4 r S, 6 r R) stands for 4 r S. Rows that are
+// rotated and stored in 16 bits have r of the rotated numbers, so of |q_c| and |k_c| as RoPE defines them
+// above, and t = 0: P and V are rounded no more than elsewhere.
 //
 // Block. q = x W_Q is itself rounded: its error is `input_error` times |x| |W_Q|, alike for k and v.
 // Roundings of a product of length D are independent to first order and grow like sqrt(D) (Higham and Mary
@@ -47,26 +51,29 @@
 #include <cstdint>
 
 #include "harness/problem/dtype.h"
+#include "harness/problem/operand_rounding.h"
 
 namespace attn {
 
 /// What one sum of the result depends on.
 struct Condition {
-  double largest_score = 0;  ///< S
-  int64_t terms = 0;         ///< n
+  double largest_score = 0;   ///< S
+  int64_t terms = 0;          ///< n
+  double largest_spread = 0;  ///< R, where a bound asks for it
   void include(double score, int64_t count);
 };
 
 /// What is rounded beside the arithmetic, relative.
 struct RoundedInputs {
-  double projected = 0;  ///< input_error of a block
-  double operands = 0;   ///< r of a variant
+  double projected = 0;      ///< input_error of a block
+  OperandRounding operands;  ///< of a variant
 };
 
 class Bound {
  public:
   Bound(Dtype dtype, int64_t head_dim, const RoundedInputs& rounded);
 
+  bool asks_for_spread() const { return rounded_.operands.to_nearest; }
   /// Added to every weight in a magnitude sum.
   double floor() const { return floor_; }
   double output(const Condition& row, double magnitude, double truth) const;

@@ -76,10 +76,12 @@ constexpr const char* kStorage[] = {
     "hq=2,nq=97,d=64,pos=shaw:4,mask=window:20:3+padding:60",
     "hq=2,nq=66,d=24,pos=rope:10000,mask=causal",
     "hq=4,hk=1,nq=1,nk=130,d=64,mask=causal",
+    "hq=2,hk=1,nq=150,nk=390,d=64,pos=shaw-keys:5,mask=causal",  // the clip's window crosses few tiles
     "b=2,hq=3,nq=40,nk=66,d=16,dv=20,softcap=2,pos=alibi,mask=padding:35/60",
     "hq=2,nq=65,d=16,softcap=4,pos=shaw:4",
     "hq=2,nq=40,nk=70,d=16,pos=t5:32:128",
     "hq=2,hk=1,nq=40,nk=70,d=24,pos=rope-interleaved:100",
+    "hq=2,hk=1,nq=130,nk=150,d=120,pos=rope:10000,mask=causal",
 };
 
 constexpr const char* kBlocks[] = {

@@ -154,12 +154,12 @@ std::vector<VariantReport> check(const CheckPlan& plan) {
         }
         // Threads change how work is split, not what the values do: two of the fills are enough.
         const int threads = f < 2 ? plan.threads : 1;
-        const double rounding = plan.variants[v]->info().operand_rounding;
-        const Truth rounded = rounding > 0 ? make_truth(checked.problem, solved[f].inputs,
-                                                        {.threads = 1, .operand_rounding = rounding})
-                                           : Truth{};
+        const OperandRounding rounding = plan.variants[v]->operand_rounding(checked.problem);
+        const Truth rounded = rounding.none() ? Truth{}
+                                              : make_truth(checked.problem, solved[f].inputs,
+                                                           {.threads = 1, .operand_rounding = rounding});
         const CaseOutcome outcome = check_case(*plan.variants[v], checked, solved[f].inputs,
-                                               rounding > 0 ? rounded : solved[f].truth, threads);
+                                               rounding.none() ? solved[f].truth : rounded, threads);
         record(checked, plan.fills[f], plan.seed, outcome, reports[v]);
       }
     }

@@ -9,7 +9,6 @@ namespace {
 
 using M = Mutation;
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
-constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr int64_t kTile = 64;
 
 MaskRule planted_mask(const Problem& p, Mutation m) {
@@ -156,7 +155,7 @@ float ControlForward::row(int64_t b, int64_t h, int64_t i, float* o) {
     ++seen;
   }
   if (seen == 0) {
-    if (m == M::empty_row_nan) std::fill_n(o, p.value_dim, kNan);
+    if (m == M::empty_row_nan) std::fill_n(o, p.value_dim, std::numeric_limits<float>::quiet_NaN());
     return kMinusInfinity;
   }
   const float largest = maximum(b, i, p.seq_kv);

@@ -13,8 +13,8 @@ template <class Real>
 Truth solve_core(const Problem& problem, const CoreOperands<Real>& operands, const RoundedInputs& rounded,
                  const Sample& sample, int threads);
 /// scope = block: projections around the core.
-Truth solve_block(const Problem& problem, const Inputs<double>& inputs, double operand_rounding,
-                  const Sample& sample, int threads);
+Truth solve_block(const Problem& problem, const Inputs<double>& inputs,
+                  const OperandRounding& operand_rounding, const Sample& sample, int threads);
 /// The results of a problem with the rows the sample knows; values zero.
 Truth empty_truth(const Problem& problem, const Sample& sample);
 

@@ -173,6 +173,14 @@ Unit::Score Unit::score(const QueryHead& head, int64_t i, int64_t j) const {
   return score;
 }
 
+double Unit::spread(const QueryHead& head, int64_t i, int64_t j) const {
+  const bool own = k.magnitude.empty();  // then q's are too
+  const double *x = own ? head.q.at(i) : head.q.magnitude_at(i), *y = own ? k.at(j) : k.magnitude_at(j);
+  double sum = 0;
+  for (int64_t c = 0; c < p.head_dim; ++c) sum += x[c] * y[c] * x[c] * y[c];
+  return std::abs(tau) * std::sqrt(sum);
+}
+
 Product Unit::d_weight(const QueryHead& head, int64_t i, int64_t j) const {
   Product sum = product(head.d_o, i, v, j);
   if (!shaw_value.empty()) sum = sum + product(head.d_o, i, shaw_value, shaw_row(i, j));

@@ -69,6 +69,8 @@ class Unit {
     double slope;      ///< derivative of the softcap
   };
   Score score(const QueryHead& head, int64_t i, int64_t j) const;
+  /// tau sqrt(sum (q k)^2), of products with the key alone.
+  double spread(const QueryHead& head, int64_t i, int64_t j) const;
   /// dP_ij.
   Product d_weight(const QueryHead& head, int64_t i, int64_t j) const;
   bool visible(int64_t i, int64_t j) const { return rule.allows(b, i, j); }

@@ -28,7 +28,7 @@ Measured Laboratory::run(const Problem& problem, const Inputs<float>& in) const 
   binding.run();
   return {
       problem, binding.outputs(),
-      make_truth(problem, in, {.threads = threads_, .operand_rounding = variant_.info().operand_rounding})};
+      make_truth(problem, in, {.threads = threads_, .operand_rounding = variant_.operand_rounding(problem)})};
 }
 
 void expect_near(const char* what, int64_t element, double found, double expected, double accepted) {

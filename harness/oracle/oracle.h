@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "harness/problem/operand_rounding.h"
 #include "harness/run/inputs.h"
 
 namespace attn {
@@ -17,8 +18,8 @@ struct TruthOptions {
   /// Work limit in (query, key, head) triples, about 25 million a second and thread; a backward counts three
   /// times. Problems beyond it are sampled.
   int64_t max_pairs = 12'000'000;
-  uint64_t seed = 0;            ///< of the sample
-  double operand_rounding = 0;  ///< Info::operand_rounding of the variant to be judged
+  uint64_t seed = 0;                 ///< of the sample
+  OperandRounding operand_rounding;  ///< of the variant to be judged
 };
 
 /// What is known of one result.

@@ -13,8 +13,6 @@
 namespace attn {
 namespace {
 
-constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-
 /// A fixed permutation of [0, count).
 std::vector<int64_t> shuffled(int64_t count) {
   std::vector<int64_t> order(static_cast<size_t>(count));
@@ -107,7 +105,7 @@ void causal_prefix_ignores_the_future(const Laboratory& lab, const Problem& p) {
     }
   };
   const int64_t row = p.heads_q * p.value_dim;
-  for (float value : {7.0f, kNan}) {
+  for (float value : {7.0f, std::numeric_limits<float>::quiet_NaN()}) {
     if (std::isnan(value) && !lab.hides_nan()) continue;
     replace(changed.k, p.head_dim, value);
     replace(changed.v, p.value_dim, value);

@@ -59,6 +59,9 @@ void RowSolver::weigh() {
     scores_.push_back(score);
     maximum = std::max(maximum, score.capped + score.bias);
     facts.condition.include(score.magnitude, 0);
+    if (!bound_.asks_for_spread()) continue;
+    double& spread = facts.condition.largest_spread;
+    spread = std::max(spread, unit_.spread(*head_, i_, j));
   }
   facts.condition.terms = static_cast<int64_t>(keys_.size());
   if (keys_.empty()) return;

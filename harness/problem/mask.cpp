@@ -14,7 +14,7 @@ namespace {
 constexpr uint64_t kMostFileBytes = uint64_t{1} << 29;
 constexpr int64_t kMostBlocks = int64_t{1} << 26;  // a short file must not ask for much memory
 
-constexpr const char* kAccepted =
+constexpr const char* kAcceptedMasks =
     "use none, causal, causal:topleft, window:L:R, padding:A/B/..., blocks:FILE, joined by +";
 
 std::string window_side(int64_t side) { return side == MaskRule::kUnbounded ? "*" : std::to_string(side); }
@@ -113,7 +113,7 @@ void Mask::parse_part(std::string_view part) {
     once(blocks_ != nullptr);
     blocks_ = std::make_shared<const BlockMask>(BlockMask::read(std::string(arguments)));
   } else {
-    throw UsageError("mask '" + std::string(part) + "' is unknown: " + kAccepted);
+    throw UsageError("mask '" + std::string(part) + "' is unknown: " + kAcceptedMasks);
   }
 }
 

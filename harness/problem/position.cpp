@@ -10,7 +10,7 @@
 namespace attn {
 namespace {
 
-constexpr const char* kAccepted =
+constexpr const char* kAcceptedPositions =
     "use none, shaw:K, shaw-keys:K, alibi, t5:BUCKETS:MAX, t5-causal:BUCKETS:MAX, rope:BASE or "
     "rope-interleaved:BASE";
 
@@ -57,7 +57,7 @@ Position Position::parse(std::string_view text) {
     if (name == "rope") return parse_rope(PositionKind::rope, arguments);
     if (name == "rope-interleaved") return parse_rope(PositionKind::rope_interleaved, arguments);
   }
-  throw UsageError(fmt::format("pos '{}' is unknown: {}", text, kAccepted));
+  throw UsageError(fmt::format("pos '{}' is unknown: {}", text, kAcceptedPositions));
 }
 
 std::string Position::text() const {

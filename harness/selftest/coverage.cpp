@@ -19,18 +19,18 @@ std::vector<double> doubling(double from, double to, bool halves = false) {
   return x;
 }
 
-struct Truth {
+struct TrueLaw {
   double offset, coefficient;
 };
 
-Truth draw_truth(const CoverageScenario& scenario, std::mt19937_64& random) {
+TrueLaw draw_law(const CoverageScenario& scenario, std::mt19937_64& random) {
   std::uniform_real_distribution<double> share(scenario.offset_low, scenario.offset_high), octaves(-0.5, 0.5);
   const double work = scenario.smallest_time_s * std::exp2(octaves(random));
   return {share(random) * work, work / std::pow(scenario.x.front(), scenario.exponent)};
 }
 
 SimulatedCampaign simulate(const CoverageScenario& scenario, std::mt19937_64& random) {
-  const Truth truth = draw_truth(scenario, random);
+  const TrueLaw truth = draw_law(scenario, random);
   SimulatedCampaign campaign;
   for (const double x : scenario.x) {
     ResultRow row = simulate_row("simulated/cpu", scenario.axis, x, scenario.exponent);

@@ -112,26 +112,26 @@ std::string draw_problem(Draw& draw, BlockFiles& files) {
   return text;
 }
 
-struct Solved {
+struct SolvedProblem {
   RandomProblem drawn;
   Inputs<float> inputs;
   Truth truth;
 };
 
-std::vector<Solved> solve(int64_t first, int64_t end, uint64_t seed, int threads, BlockFiles& files) {
-  std::vector<Solved> solved(static_cast<size_t>(end - first));
+std::vector<SolvedProblem> solve(int64_t first, int64_t end, uint64_t seed, int threads, BlockFiles& files) {
+  std::vector<SolvedProblem> solved(static_cast<size_t>(end - first));
   for (int64_t n = first; n < end; ++n)
     solved[static_cast<size_t>(n - first)].drawn = random_problem(seed, n, files);
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
   for (size_t n = 0; n < solved.size(); ++n) {
-    Solved& s = solved[n];
+    SolvedProblem& s = solved[n];
     s.inputs = make_checked_inputs(s.drawn.problem, s.drawn.fill, seed);
     s.truth = make_truth(s.drawn.problem, s.inputs, {.threads = 1});
   }
   return solved;
 }
 
-void check_one(const Variant& variant, const Solved& s, uint64_t seed, int threads, RandomRun& run) {
+void check_one(const Variant& variant, const SolvedProblem& s, uint64_t seed, int threads, RandomRun& run) {
   const auto& [problem, fill, layout] = s.drawn;
   if (!support_of(variant, problem)) return;
   const CaseOutcome outcome = check_case(variant, {problem, layout}, s.inputs, s.truth, threads);
@@ -163,7 +163,8 @@ RandomRun check_random_problems(const std::vector<const Variant*>& variants, int
   BlockFiles files;
   RandomRun run;
   for (int64_t first = 0; first < count; first += kSolvedAtOnce) {
-    for (const Solved& s : solve(first, std::min(first + kSolvedAtOnce, count), seed, threads, files)) {
+    for (const SolvedProblem& s :
+         solve(first, std::min(first + kSolvedAtOnce, count), seed, threads, files)) {
       const int used = run.problems++ % kSeveralThreadsEvery == 0 ? threads : 1;
       for (const Variant* variant : variants) check_one(*variant, s, seed, used, run);
     }

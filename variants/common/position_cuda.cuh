@@ -57,63 +57,83 @@ struct RotateRowsBack {
   }
 };
 
+/// Cosine and sine of every position and channel pair. All zero without RoPE.
+struct RopeAngles {
+  float* cosine = nullptr;  // [positions, pairs]
+  float* sine = nullptr;
+  int64_t first_position = 0;  ///< of row 0
+  int64_t positions = 0, pairs = 0;
+
+  static RopeAngles take(const Problem& p, Workspace& workspace) {
+    RopeAngles angles;
+    if (!p.position.rope()) return angles;
+    angles.first_position = std::min(p.offset(), int64_t{0});
+    angles.positions = std::max(p.seq_q, p.seq_kv);
+    angles.pairs = p.head_dim / 2;
+    angles.cosine = workspace.take<float>("rope cosine", angles.positions * angles.pairs);
+    angles.sine = workspace.take<float>("rope sine", angles.positions * angles.pairs);
+    return angles;
+  }
+
+  /// In float64 on the host: positions reach 2^20, where a float32 angle is off by 0.06.
+  template <class Queue>
+  void prepare(const Queue& queue, const Problem& p) const {
+    if (pairs == 0) return;
+    std::vector<float> cosines(static_cast<size_t>(positions * pairs)), sines(cosines.size());
+    for (int64_t m = 0; m < pairs; ++m) {
+      const double step = rope_angle(p.position.base, p.head_dim, m, 1);
+      for (int64_t t = 0; t < positions; ++t) {
+        const double angle = static_cast<double>(first_position + t) * step;
+        cosines[static_cast<size_t>(t * pairs + m)] = static_cast<float>(std::cos(angle));
+        sines[static_cast<size_t>(t * pairs + m)] = static_cast<float>(std::sin(angle));
+      }
+    }
+    queue.upload(cosine, cosines.data(), cosines.size() * sizeof(float));
+    queue.upload(sine, sines.data(), sines.size() * sizeof(float));
+  }
+};
+
 class DeviceRope {
  public:
   static DeviceRope take(const Problem& p, Workspace& workspace) {
     DeviceRope rope;
     if (!p.position.rope()) return rope;
-    rope.first_position_ = std::min(p.offset(), int64_t{0});
-    rope.positions_ = std::max(p.seq_q, p.seq_kv);
-    rope.pairs_ = p.head_dim / 2;
-    rope.cosine_ = workspace.take<float>("rope cosine", rope.positions_ * rope.pairs_);
-    rope.sine_ = workspace.take<float>("rope sine", rope.positions_ * rope.pairs_);
+    rope.angles_ = RopeAngles::take(p, workspace);
     rope.q_ = workspace.take<float>("rotated q", p.batch * p.seq_q * p.heads_q * p.head_dim);
     rope.k_ = workspace.take<float>("rotated k", p.batch * p.seq_kv * p.heads_kv * p.head_dim);
     return rope;
   }
 
-  /// Angles in float64 on the host: positions reach 2^20, where a float32 angle is off by 0.06.
   template <class Queue>
   void prepare(const Queue& queue, const Problem& p) const {
-    if (empty()) return;
-    std::vector<float> cosine(static_cast<size_t>(positions_ * pairs_)), sine(cosine.size());
-    for (int64_t m = 0; m < pairs_; ++m) {
-      const double step = rope_angle(p.position.base, p.head_dim, m, 1);
-      for (int64_t t = 0; t < positions_; ++t) {
-        const double angle = static_cast<double>(first_position_ + t) * step;
-        cosine[static_cast<size_t>(t * pairs_ + m)] = static_cast<float>(std::cos(angle));
-        sine[static_cast<size_t>(t * pairs_ + m)] = static_cast<float>(std::sin(angle));
-      }
-    }
-    queue.upload(cosine_, cosine.data(), cosine.size() * sizeof(float));
-    queue.upload(sine_, sine.data(), sine.size() * sizeof(float));
+    angles_.prepare(queue, p);
   }
 
   /// Fills the copies, which then stand for q and k.
   template <class T, class Queue>
   void rotate(const Queue& queue, const Problem& p, GpuTensor<const T> q, GpuTensor<const T> k) const {
     const bool interleaved = p.position.kind == PositionKind::rope_interleaved;
-    queue.for_each(p.batch * p.seq_q * p.heads_q * pairs_,
-                   RotateRows<T>{q, q_, cosine_, sine_, p.seq_q, p.heads_q, p.head_dim, pairs_,
-                                 p.offset() - first_position_, interleaved});
-    queue.for_each(p.batch * p.seq_kv * p.heads_kv * pairs_,
-                   RotateRows<T>{k, k_, cosine_, sine_, p.seq_kv, p.heads_kv, p.head_dim, pairs_,
-                                 -first_position_, interleaved});
+    queue.for_each(p.batch * p.seq_q * p.heads_q * angles_.pairs,
+                   RotateRows<T>{q, q_, angles_.cosine, angles_.sine, p.seq_q, p.heads_q, p.head_dim,
+                                 angles_.pairs, p.offset() - angles_.first_position, interleaved});
+    queue.for_each(p.batch * p.seq_kv * p.heads_kv * angles_.pairs,
+                   RotateRows<T>{k, k_, angles_.cosine, angles_.sine, p.seq_kv, p.heads_kv, p.head_dim,
+                                 angles_.pairs, -angles_.first_position, interleaved});
   }
 
   /// The gradients of the rotated q and k become those of q and k.
   template <class Queue>
   void rotate_back(const Queue& queue, const Problem& p, GpuTensor<float> d_q, GpuTensor<float> d_k) const {
     const bool interleaved = p.position.kind == PositionKind::rope_interleaved;
-    queue.for_each(p.batch * p.seq_q * p.heads_q * pairs_,
-                   RotateRowsBack{d_q, cosine_, sine_, p.seq_q, p.heads_q, p.head_dim, pairs_,
-                                  p.offset() - first_position_, interleaved});
-    queue.for_each(p.batch * p.seq_kv * p.heads_kv * pairs_,
-                   RotateRowsBack{d_k, cosine_, sine_, p.seq_kv, p.heads_kv, p.head_dim, pairs_,
-                                  -first_position_, interleaved});
+    queue.for_each(p.batch * p.seq_q * p.heads_q * angles_.pairs,
+                   RotateRowsBack{d_q, angles_.cosine, angles_.sine, p.seq_q, p.heads_q, p.head_dim,
+                                  angles_.pairs, p.offset() - angles_.first_position, interleaved});
+    queue.for_each(p.batch * p.seq_kv * p.heads_kv * angles_.pairs,
+                   RotateRowsBack{d_k, angles_.cosine, angles_.sine, p.seq_kv, p.heads_kv, p.head_dim,
+                                  angles_.pairs, -angles_.first_position, interleaved});
   }
 
-  bool empty() const { return pairs_ == 0; }
+  bool empty() const { return angles_.pairs == 0; }
   GpuTensor<const float> q(const Problem& p) const {
     return gpu_contiguous<const float>(q_, p.seq_q, p.heads_q, p.head_dim);
   }
@@ -122,8 +142,8 @@ class DeviceRope {
   }
 
  private:
-  float *cosine_ = nullptr, *sine_ = nullptr, *q_ = nullptr, *k_ = nullptr;
-  int64_t first_position_ = 0, positions_ = 0, pairs_ = 0;
+  RopeAngles angles_;
+  float *q_ = nullptr, *k_ = nullptr;
 };
 
 /// Columns of the Shaw tables that some pair of the problem uses: [first, first + count).

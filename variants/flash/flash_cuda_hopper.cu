@@ -1,5 +1,5 @@
 // Fused attention on Hopper (wgmma and TMA, sm_90a), the whole ladder: bf16 and f16 forward with LSE, every
-// mask, ALiBi, T5 and softcap, head widths up to 256.
+// mask, ALiBi, T5, Shaw keys and softcap, head widths up to 256.
 //
 // Beyond the rung below (flash/cuda/hopper/pingpong): as many blocks as multiprocessors, each of which takes
 // the next row of tiles when it has loaded its last, from a counter in memory. The first tiles of that row
@@ -7,13 +7,14 @@
 // come first, within sections of heads whose keys and values fit the second-level cache together.
 //
 // The kernel: flash_hopper.cuh; its sizes and order of work: flash_hopper_shape.cuh; a warpgroup's part:
-// flash_hopper_rows.cuh. Tensors that TMA cannot read (strides no multiple of 16 bytes) go to flash/cuda/mma.
+// flash_hopper_rows.cuh; Shaw's key terms: flash_hopper_shaw.cuh. Tensors that TMA cannot read (strides no
+// multiple of 16 bytes) go to flash/cuda/mma.
 //
 // Time O(h n^2 d) (visited tiles only), workspace O(n): the mask's arrays, one row of biases per head for
-// ALiBi and T5; under a block mask 4 bytes for every tile (flash_visits.cuh). Shah et al.,
-// "FlashAttention-3", 2024; the counter and the sections as in its later code. Measured effect, in one run
-// with cuDNN on an H200 (bf16, n = 4096, b n = 16k, h d = 2048, cold operands), as first measured, in TFLOP/s
-// full and causal:
+// ALiBi and T5; O(n k) for a Shaw clip k; under a block mask 4 bytes for every tile (flash_visits.cuh). Shah
+// et al., "FlashAttention-3", 2024; the counter and the sections as in its later code. Measured effect, in
+// one run with cuDNN on an H200 (bf16, n = 4096, b n = 16k, h d = 2048, cold operands), as first measured, in
+// TFLOP/s full and causal:
 //   d = 64    514 and 394, cuDNN 458 and 425
 //   d = 128   662 and 564, cuDNN 612 and 521
 //   d = 256   700 and 596, cuDNN 609 and 515
@@ -23,8 +24,8 @@
 // differ by 3 % at most.
 
 #include "variants/flash/flash_cuda_backward.h"
-#include "variants/flash/flash_hopper_f16.h"
 #include "variants/flash/flash_hopper_forward.cuh"
+#include "variants/flash/flash_hopper_top.h"
 
 namespace attn {
 namespace {
@@ -55,9 +56,7 @@ class FlashCudaHopper final : public Variant {
   }
   void forward(const Context& context, const Problem& p, const Forward& args,
                Workspace& workspace) const override {
-    const HopperScratch scratch = HopperScratch::take(p, workspace);
-    if (p.dtype == Dtype::f16) return hopper_forward_f16(context, p, args, scratch);
-    hopper_forward<Bf16, HopperTopRung>(context, p, args, scratch);
+    hopper_forward_top(context, p, args, HopperScratch::take(p, workspace));
   }
   void backward(const Context& context, const Problem& p, const Backward& args,
                 Workspace& workspace) const override {
@@ -68,4 +67,12 @@ class FlashCudaHopper final : public Variant {
 ATTN_REGISTER(std::make_unique<FlashCudaHopper>());
 
 }  // namespace
+
+void hopper_forward_top(const Context& context, const Problem& p, const Forward& forward,
+                        const HopperScratch& scratch) {
+  if (p.position.shaw()) return hopper_forward_shaw(context, p, forward, scratch);
+  if (p.dtype == Dtype::f16) return hopper_forward_f16(context, p, forward, scratch);
+  hopper_forward<Bf16, HopperTopRung>(context, p, forward, scratch);
+}
+
 }  // namespace attn

@@ -1,8 +1,7 @@
 // flash/cuda/hopper (flash_cuda_hopper.cu): f16.
 
-#include "variants/flash/flash_hopper_f16.h"
-
 #include "variants/flash/flash_hopper_forward.cuh"
+#include "variants/flash/flash_hopper_top.h"
 
 namespace attn {
 

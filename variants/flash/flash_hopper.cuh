@@ -16,7 +16,9 @@
 //   persistent   a block per multiprocessor; K, V and Q of the next row of tiles are loaded during the end of
 //                the one before, and O leaves by TMA meanwhile; longest rows first (HopperSchedule)
 //
-// Order of loads: K of the first tile, Q, then K of the next tile before V of this one, as they are used.
+// Order of loads: K of the first tile, Q, then K of the next tile before V of this one, as they are used. The
+// number of the next row of tiles, which a counter in memory gives, is told behind them, and computing
+// warpgroups look the row up beside their last P V.
 
 #include "variants/flash/flash_hopper_rows.cuh"
 
@@ -35,8 +37,11 @@ struct FlashHopper {
   static constexpr bool kPersistent = kRung.persistent;
   static constexpr int kConsumers = kRows / 64;
   static constexpr int kThreads = kWarpgroupThreads * (kConsumers + (kRung.specialised ? 1 : 0));
-  static constexpr int kLoaderRegisters = kConsumers == 3 ? 32 : Rows::kCapped ? 40 : 24;
-  static constexpr int kComputeRegisters = kConsumers == 3 ? 160 : Rows::kCapped ? 232 : 240;
+  /// Walking over a mask's tiles takes more registers than loading; where O takes half of them, only a
+  /// softcap leaves as many.
+  static constexpr bool kLoaderWalks = Rows::kCapped || (Rows::kMasked && kWidth < 256);
+  static constexpr int kLoaderRegisters = kConsumers == 3 ? 32 : kLoaderWalks ? 40 : 24;
+  static constexpr int kComputeRegisters = kConsumers == 3 ? 160 : kLoaderWalks ? 232 : 240;
   static_assert(kRung.specialised || !(kRung.overlap || kRung.pingpong || kRung.persistent),
                 "the rungs above need a warpgroup that loads");
   static constexpr bool kTakeTurns = kRung.pingpong && kConsumers > 1;
@@ -51,9 +56,8 @@ struct FlashHopper {
   static constexpr size_t shared_bytes() { return Shared::kBytes + 1024; }
 
 #if defined(ATTN_HOPPER)
-  using QueryRing = RingPlace<Shared::kQueryStages>;
+  using RowRing = RingPlace<Shared::kQueryStages>;  ///< queries, and the index of the row behind
   using TileRing = RingPlace<Shared::kStages>;
-  using IndexRing = RingPlace<2>;
 
   ATTN_DEVICE void run(const void* memory) const {
     const Shared shared{(shared_address(memory) + 1023) & ~1023u};
@@ -95,8 +99,6 @@ struct FlashHopper {
     for (int stage = 0; stage < Shared::kQueryStages; ++stage) {
       barrier_init(shared.q_full(stage), 1);
       barrier_init(shared.q_empty(stage), kWarps);
-    }
-    for (int stage = 0; stage < 2; ++stage) {
       barrier_init(shared.index_full(stage), 1);
       barrier_init(shared.index_empty(stage), kWarps);
     }
@@ -105,7 +107,7 @@ struct FlashHopper {
 
   // Loading: by one thread.
 
-  ATTN_DEVICE void load_queries(const Shared& shared, const Place& place, QueryRing& ring) const {
+  ATTN_DEVICE void load_queries(const Shared& shared, const Place& place, const RowRing& ring) const {
     barrier_wait(shared.q_empty(ring.stage), ring.parity ^ 1);
     const uint32_t full = shared.q_full(ring.stage);
     barrier_expect(full, Shared::kQueryBytes);
@@ -115,7 +117,6 @@ struct FlashHopper {
       tma_load(shared.queries(ring.stage) + static_cast<uint32_t>(part * 64 * 128), &args.q_map, full,
                64 * chunk, place.h, static_cast<int>(place.i0) + 64 * group, place.b, L2Hint::evict_first);
     }
-    ring.advance();
   }
   ATTN_DEVICE void load_tile(uint32_t to, const TensorMap& map, uint32_t full, const Place& place,
                              int tile) const {
@@ -146,17 +147,15 @@ struct FlashHopper {
   }
 
   ATTN_DEVICE void load_all(const Shared& shared) const {
-    QueryRing q;
+    RowRing q;
     TileRing k, v;
-    IndexRing told;
     uint32_t index = blockIdx.x;
     while (index < args.schedule.count()) {
-      const uint32_t following = take_next();  // early: the answer takes a microsecond
-      Walk walk = Walk::of(args, args.schedule.place(index));
+      const uint32_t following = take_next();  // the answer takes a microsecond, beside the loads
+      Walk walk = Walk::of(args, args.schedule.at(index));
       int visit = walk.first(args);
       if (walk.more(visit)) load_keys(shared, walk.place, walk.tile(visit), k);
       load_queries(shared, walk.place, q);
-      if constexpr (kRung.persistent) tell(shared, following, told);
       while (walk.more(visit)) {
         walk.fetch(args, visit);
         const int next = walk.next(args, visit);
@@ -164,6 +163,8 @@ struct FlashHopper {
         load_values(shared, walk.place, walk.tile(visit), v);
         visit = next;
       }
+      if constexpr (kRung.persistent) tell(shared, following, q);
+      q.advance();
       index = following;
     }
   }
@@ -173,11 +174,10 @@ struct FlashHopper {
     if constexpr (!kRung.persistent) return UINT32_MAX;
     return gridDim.x + atomicInc(args.taken, args.schedule.count() - 1);
   }
-  ATTN_DEVICE void tell(const Shared& shared, uint32_t index, IndexRing& ring) const {
+  ATTN_DEVICE void tell(const Shared& shared, uint32_t index, const RowRing& ring) const {
     barrier_wait(shared.index_empty(ring.stage), ring.parity ^ 1);
     shared_store(shared.index(ring.stage), static_cast<int>(index));
     barrier_arrive(shared.index_full(ring.stage));
-    ring.advance();
   }
 
   // Computing: by whole warpgroups. Every warp arrives for itself.
@@ -192,7 +192,7 @@ struct FlashHopper {
   /// One row of tiles, without overlap.
   ATTN_DEVICE void compute_in_order(const Shared& shared, Rows& rows) const {
     TileRing k, v;
-    Walk walk = Walk::of(args, args.schedule.place(blockIdx.x));
+    Walk walk = Walk::of(args, args.schedule.at(blockIdx.x));
     const uint32_t queries = queries_of(shared, rows, 0);
     rows.start();
     barrier_wait(shared.q_full(0), 0);
@@ -207,54 +207,50 @@ struct FlashHopper {
   /// Whether the first Q K^T of a row of tiles may run beside the end of the row before. It needs a second
   /// place for queries.
   static constexpr bool kAhead = kRung.persistent && Shared::kQueryStages > 1;
+  /// Whether the next row is looked up beside the last P V of this one. Three warpgroups that mask lack the
+  /// registers.
+  static constexpr bool kNextBeside = kConsumers < 3 || !Rows::kMasked;
 
   /// Rows of tiles, in each of which Q K^T of the first tile is done before, and P V of the last one after
   /// compute_tiles().
   ATTN_DEVICE void compute_overlapped(const Shared& shared, Rows& rows) const {
-    QueryRing q;
+    RowRing q;
     TileRing k, v;
-    IndexRing told;
     if (rows.group == 0) pass_turn(kConsumers - 1);  // the first turn is the first warpgroup's
     int sent = -1;  // stage of queries that O of the row before is leaving from
-    Walk walk = Walk::of(args, args.schedule.place(blockIdx.x));
+    Walk walk = Walk::of(args, args.schedule.at(blockIdx.x));
     int visit = walk.first(args);
     first_scores(shared, rows, walk, visit, q, k);
     for (bool more = true; more;) {
       const Place place = walk.place;
       const bool any = walk.more(visit);
-      const uint32_t queries = queries_of(shared, rows, q.stage);
       rows.start();
-      if (any) compute_tiles(shared, rows, walk, visit, queries, sent, k, v);
+      if (any) compute_tiles(shared, rows, walk, visit, queries_of(shared, rows, q.stage), sent, k, v);
       if (!any) release_queries(shared, rows, sent);
       sent = q.stage;
-      q.advance();
-      const uint32_t index = kRung.persistent ? listen(shared, rows, told) : UINT32_MAX;
-      more = index < args.schedule.count();
-      if (more) {
-        walk = Walk::of(args, args.schedule.place(index));
-        visit = walk.first(args);
-      }
-      if (kAhead && more && any && walk.more(visit)) {
-        barrier_wait(shared.v_full(v.stage), v.parity);
-        barrier_wait(shared.q_full(q.stage), q.parity);
-        barrier_wait(shared.k_full(k.stage), k.parity);
-        rows.multiply_values(shared.values(v.stage));
-        rows.multiply_keys(queries_of(shared, rows, q.stage), shared.keys(k.stage));
-        rows.template wait_values<1>();
-        release(rows, shared.v_empty(v.stage));
-        v.advance();
-        finish(rows, place, queries);
-        rows.template wait_scores<0>();
-        continue;
-      }
       if (any) {
+        if constexpr (!kNextBeside) more = next_row(shared, rows, walk, visit, q);
         barrier_wait(shared.v_full(v.stage), v.parity);
         rows.multiply_values(shared.values(v.stage));
+        if constexpr (kNextBeside) more = next_row(shared, rows, walk, visit, q);
+        if (kAhead && more && walk.more(visit)) {
+          barrier_wait(shared.q_full(q.stage), q.parity);
+          barrier_wait(shared.k_full(k.stage), k.parity);
+          rows.multiply_keys(queries_of(shared, rows, q.stage), shared.keys(k.stage));
+          rows.template wait_values<1>();
+          release(rows, shared.v_empty(v.stage));
+          v.advance();
+          finish(rows, place, queries_of(shared, rows, sent));
+          rows.template wait_scores<0>();
+          continue;
+        }
         rows.template wait_values<0>();
         release(rows, shared.v_empty(v.stage));
         v.advance();
+      } else {
+        more = next_row(shared, rows, walk, visit, q);
       }
-      finish(rows, place, queries);
+      finish(rows, place, queries_of(shared, rows, sent));
       if (!more) break;
       if constexpr (Shared::kQueryStages == 1) {
         release_queries(shared, rows, sent);  // the next queries come into the same place
@@ -266,7 +262,7 @@ struct FlashHopper {
   }
   /// Waits for a row's queries, and for Q K^T of its first tile, if it has one.
   ATTN_DEVICE void first_scores(const Shared& shared, Rows& rows, const Walk& walk, int visit,
-                                const QueryRing& q, const TileRing& k) const {
+                                const RowRing& q, const TileRing& k) const {
     barrier_wait(shared.q_full(q.stage), q.parity);
     if (!walk.more(visit)) return;
     barrier_wait(shared.k_full(k.stage), k.parity);
@@ -353,12 +349,20 @@ struct FlashHopper {
     }
     __syncwarp();
   }
-  ATTN_DEVICE uint32_t listen(const Shared& shared, const Rows& rows, IndexRing& ring) const {
+  /// Whether the block has another row of tiles; then that row and its first visit.
+  ATTN_DEVICE bool next_row(const Shared& shared, const Rows& rows, Walk& walk, int& visit,
+                            RowRing& ring) const {
+    if constexpr (!kRung.persistent) return false;
     barrier_wait(shared.index_full(ring.stage), ring.parity);
     const auto index = static_cast<uint32_t>(uniform(shared_load(shared.index(ring.stage))));
     release(rows, shared.index_empty(ring.stage));
     ring.advance();
-    return index;
+    const bool more = index < args.schedule.count();
+    if (kNextBeside || more) {  // beside products a branch would end their pipeline
+      walk = Walk::of(args, args.schedule.at(more ? index : 0));
+      visit = walk.first(args);
+    }
+    return more;
   }
 
   // Turns: barrier kTurns + g lets warpgroup g go on when it has arrived itself and its predecessor has.
@@ -400,9 +404,9 @@ struct FlashHopper {
 
   ATTN_DEVICE void load_and_compute(const Shared& shared, Rows& rows) const {
     const bool loads = threadIdx.x == 0;
-    QueryRing q;
+    RowRing q;
     TileRing k, v, loaded_k, loaded_v;
-    Walk walk = Walk::of(args, args.schedule.place(blockIdx.x));
+    Walk walk = Walk::of(args, args.schedule.at(blockIdx.x));
     const uint32_t queries = queries_of(shared, rows, 0);
     int visit = walk.first(args);
     if (loads) {

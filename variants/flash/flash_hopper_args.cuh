@@ -8,6 +8,7 @@
 namespace attn {
 
 inline HopperKind hopper_kind(const Problem& p) {
+  if (p.position.shaw()) return HopperKind::shaw;
   if (p.softcap != 0 || p.softmax_scale() < 0) return HopperKind::capped;
   if (p.position.toeplitz()) return HopperKind::biased;
   return p.mask.none() ? HopperKind::plain : HopperKind::masked;
@@ -39,7 +40,7 @@ inline HopperTiling hopper_best_tiling(const Problem& p, int64_t multiprocessors
   return hopper_time(p, small, multiprocessors) < hopper_time(p, large, multiprocessors) ? small : large;
 }
 
-struct HopperScratch : FlashScratch {
+struct HopperScratch : FlashMmaScratch {
   TileVisits visits;  ///< of the large tiles
   unsigned* taken = nullptr;
 
@@ -50,6 +51,7 @@ struct HopperScratch : FlashScratch {
     scratch.mask = DeviceMask::take(p, workspace);
     scratch.bias = DeviceBias::take(p, workspace, ends.front, ends.back);
     scratch.visits = TileVisits::take(p, tiling.rows(), tiling.keys, workspace);
+    scratch.shaw = DeviceShaw::take(p, workspace);
     scratch.taken = workspace.take<unsigned>("rows of tiles taken", 1);
     return scratch;
   }
@@ -74,7 +76,8 @@ inline bool hopper_strides(const Problem& p, const Forward& forward) {
          (tma_accepts(forward.k, hopper_k_shape(p)) && tma_accepts(forward.v, hopper_v_shape(p)));
 }
 
-/// Enqueues the biases too. make_map(tensor, shape, rows of a box) returns a TensorMap.
+/// Enqueues the biases too; Shaw terms are the caller's. make_map(tensor, shape, rows of a box) returns a
+/// TensorMap.
 template <class T, class Queue, class MakeMap>
 FlashHopperArgs<T> hopper_args(const Queue& queue, const Problem& p, const Forward& forward,
                                const HopperScratch& scratch, const MakeMap& make_map, HopperTiling tiling) {
@@ -99,7 +102,7 @@ FlashHopperArgs<T> hopper_args(const Queue& queue, const Problem& p, const Forwa
   return args;
 }
 
-/// What the kernels execute: whole tiles, visible or not, over padded channels.
+/// What the kernels execute: whole tiles, visible or not, over padded channels; Shaw terms before.
 inline Cost hopper_cost(const Problem& p, HopperTiling tiling) {
   const int width = flash_mma_width(p), keys = tiling.keys, rows = tiling.rows();
   const double heads = static_cast<double>(p.heads_q),
@@ -110,8 +113,9 @@ inline Cost hopper_cost(const Problem& p, HopperTiling tiling) {
   cost.flops_executed = 2 * 2 * width * pairs;
   cost.exps = pairs;
   cost.bytes_moved = 2 * channels * (queries + tiles * keys) + 4 * queries;
+  add_shaw_keys(cost, p, width);
   cost.time_order = "O(h n^2 d)";
-  cost.memory_order = "O(n)";
+  cost.memory_order = p.position.shaw() ? "O(n k)" : "O(n)";
   return cost;
 }
 

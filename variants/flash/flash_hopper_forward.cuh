@@ -16,17 +16,25 @@ inline std::string hopper_missing() {
   return found && major != 9 ? "a Hopper GPU only (compute capability 9.0)" : "";
 }
 
-inline Support hopper_supports(const Problem& p) {
+/// Whatever the position.
+inline Support hopper_supports_shape(const Problem& p) {
   constexpr int64_t kLongest = int64_t{1} << 30;
   if (p.pass == Pass::bwd) return {"forward only"};
   if (p.dtype == Dtype::f32) return {"bf16 and f16 only"};
   if (p.head_dim > kFlashMmaWidest || p.value_dim > kFlashMmaWidest) return {"d and dv at most 256"};
   if (p.head_dim % 8 != 0 || p.value_dim % 8 != 0) return {"d and dv multiples of 8, as TMA reads them"};
-  if (p.position.rope()) return {"no RoPE: Q and K rotated to 16 bits would miss the error bound"};
-  if (p.position.shaw()) return {"no Shaw terms"};
   if (p.seq_q > kLongest || p.seq_kv > kLongest) return {"at most 2^30 queries and keys"};
   if (flash_blocks(p, 64) > INT32_MAX) return {"more than 2^31 - 1 rows of tiles"};
   return {hopper_missing()};
+}
+inline Support hopper_supports(const Problem& p) {
+  if (const Support shape = hopper_supports_shape(p); !shape) return shape;
+  if (p.position.rope()) return {"RoPE: flash/cuda/hopper/rotated, whose Q and K are rotated to 16 bits"};
+  if (p.position.shaw_values()) return {"no Shaw values: flash/cuda/mma"};
+  if (p.position.shaw() && (p.softcap != 0 || p.softmax_scale() < 0)) {
+    return {"Shaw keys with softcap or a negative scale: flash/cuda/mma"};
+  }
+  return {};
 }
 
 /// Of one rung everywhere: without bias, softcap and small tiles. Of the top: every instance, each with the
@@ -81,21 +89,27 @@ HopperTiling hopper_tiling_in_use(const Problem& p) {
   return Rungs::kTop ? hopper_best_tiling(p, CudaQueue::gpu().multiprocessors) : hopper_tiling_of(p);
 }
 
-/// Tensors that TMA does not accept go to the rung below, flash/cuda/mma.
-template <class T, class Rungs>
-void hopper_forward(const Context& context, const Problem& p, const Forward& forward,
-                    const HopperScratch& scratch) {
-  const CudaQueue queue(context.stream);
-  if (!hopper_strides(p, forward)) {
-    return enqueue_flash_mma_common(context.stream, p, forward, FlashMmaScratch{FlashScratch(scratch), {}});
-  }
-  const HopperTiling tiling = hopper_tiling_in_use<Rungs>(p);
-  const FlashHopperArgs<T> args = hopper_args<T>(
+template <class T>
+FlashHopperArgs<T> hopper_device_args(const CudaQueue& queue, const Problem& p, const Forward& forward,
+                                      const HopperScratch& scratch, HopperTiling tiling) {
+  return hopper_args<T>(
       queue, p, forward, scratch,
       [](const auto& tensor, const TensorShape& shape, int rows) {
         return tensor_map<T>(tensor, shape, rows);
       },
       tiling);
+}
+
+/// Without Shaw terms. Tensors that TMA does not accept go to the rung below, flash/cuda/mma.
+template <class T, class Rungs>
+void hopper_forward(const Context& context, const Problem& p, const Forward& forward,
+                    const HopperScratch& scratch) {
+  const CudaQueue queue(context.stream);
+  if (!hopper_strides(p, forward)) {
+    return enqueue_flash_mma_common(context.stream, p, forward, scratch);
+  }
+  const HopperTiling tiling = hopper_tiling_in_use<Rungs>(p);
+  const FlashHopperArgs<T> args = hopper_device_args<T>(queue, p, forward, scratch, tiling);
   switch (hopper_kind(p)) {
     case HopperKind::plain:
       return launch_hopper<T, HopperKind::plain, Rungs>(queue, p, args, tiling);
@@ -106,6 +120,9 @@ void hopper_forward(const Context& context, const Problem& p, const Forward& for
       return;
     case HopperKind::capped:
       if constexpr (Rungs::kTop) launch_hopper<T, HopperKind::capped, Rungs>(queue, p, args, tiling);
+      return;
+    case HopperKind::shaw:
+      return;  // flash_cuda_hopper_shaw.cu
   }
 }
 

@@ -1,9 +1,9 @@
 #pragma once
 // What a warpgroup of the Hopper kernels does with its 64 queries: S = Q K^T and O += P V by wgmma, and in
-// between, in registers, scale, softcap, bias, mask and the online softmax of flash_mma.cuh, with the same
-// lazy reference. A thread has rows r and r + 8 of its warp's 16.
+// between, in registers, scale, softcap, bias, Shaw's key terms, mask and the online softmax of
+// flash_mma.cuh, with the same lazy reference. A thread has rows r and r + 8 of its warp's 16.
 
-#include "variants/flash/flash_hopper_shape.cuh"
+#include "variants/flash/flash_hopper_shaw.cuh"
 
 namespace attn {
 
@@ -19,13 +19,16 @@ struct FlashHopperArgs : FlashVisitShape {
   BiasRows bias;  ///< times log2 e; with HopperBiasEnds
   HopperSchedule schedule;
   unsigned* taken;  ///< rows of tiles that persistent blocks took beyond their first; 0 between calls
+  FlashShawArgs shaw;
 };
 
 template <class T, int kWidth, HopperKind kKind, HopperTiling kTiling>
 struct HopperRows {
   static constexpr bool kMasked = kKind >= HopperKind::masked;
-  static constexpr bool kBiased = kKind >= HopperKind::biased;  ///< capped: where there are biases
+  static constexpr bool kBiased =  ///< capped: where there are biases
+      kKind == HopperKind::biased || kKind == HopperKind::capped;
   static constexpr bool kCapped = kKind == HopperKind::capped;
+  static constexpr bool kShaw = kKind == HopperKind::shaw;
   static constexpr int kRows = kTiling.rows();
   static constexpr int kKeys = kTiling.keys;
   static constexpr int kKeyTiles = kKeys / 8;
@@ -50,6 +53,7 @@ struct HopperRows {
   float o[kWidth / 2];
   float reference[2];
   float sum[2];  ///< over the thread's own keys
+  std::conditional_t<kShaw, HopperShawTerms, HopperNoTerms> terms;
 
 #if defined(ATTN_HOPPER)
   ATTN_DEVICE HopperRows(const Args& a, int thread)
@@ -118,6 +122,10 @@ struct HopperRows {
   ATTN_DEVICE bool weigh(const Walk& walk, int visit, uint32_t biases, float (&correction)[2]) {
     finish_scores(biases);
     const int tile = Walk::tile(visit), j0 = tile * kKeys;
+    if constexpr (kShaw) {
+      const int64_t first = int64_t{walk.place.i0} + group * 64 + warp * 16;
+      terms.template add<kKeys>(args, walk.place, lane, first, j0, factor(), s);
+    }
     if (walk.band_cuts(tile)) hide_band(walk.place, j0);
     if constexpr (kMasked) {
       if (Walk::blocks_cut(visit)) hide_blocks(walk.place, j0);
@@ -284,7 +292,8 @@ struct HopperRows {
       for (int k = 0; k < kKeyTiles * 2; ++k) {
         highest[k % 2] = fmaxf(highest[k % 2], s[k / 2 * 4 + 2 * r + k % 2]);
       }
-      const float most = combine_lanes<Maximum, 4>(fmaxf(highest[0], highest[1])) * factor;
+      float most = combine_lanes<Maximum, 4>(fmaxf(highest[0], highest[1])) * factor;
+      if constexpr (kShaw) most = terms.lifted(r, most);
       const float before = reference[r];
       const bool moves = most > before + kSlack;
       correction[r] = moves ? exp2_approximate(before - most) : 1.0f;
@@ -293,7 +302,8 @@ struct HopperRows {
     }
     ATTN_UNROLL
     for (int r = 0; r < 2; ++r) {
-      const float subtracted = reference[r] == -INFINITY ? 0.0f : reference[r];
+      float subtracted = reference[r] == -INFINITY ? 0.0f : reference[r];
+      if constexpr (kShaw) subtracted -= terms.lift[r];
       float added[2] = {sum[r] * correction[r], 0};
       ATTN_UNROLL
       for (int k = 0; k < kKeyTiles * 2; ++k) {
@@ -335,6 +345,7 @@ struct HopperRows {
         if (first + 32 * k < args.head_dim) score = fmaf(query[k], to_float(key[first + 32 * k]), score);
       }
       score = combine_lanes<Sum, 32>(score);
+      if constexpr (kShaw) score += HopperShawTerms::row_of(args, place, i, j).term(args.shaw, 0);
       if constexpr (kBiased) {
         float one[1] = {kCapped ? score : score * args.scale * kLog2e};
         if constexpr (kCapped) cap(one);

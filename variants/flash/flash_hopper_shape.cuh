@@ -1,6 +1,7 @@
 #pragma once
 // The Hopper kernels' sizes, their shared memory, and the order of work. Nothing here needs a GPU.
 
+#include "variants/common/divisor.h"
 #include "variants/common/hopper.cuh"
 #include "variants/common/tensor_box.h"
 #include "variants/flash/flash_mma.cuh"
@@ -17,8 +18,8 @@ struct HopperRung {
 };
 
 /// What an instance can do: nothing more; a mask; a mask and a Toeplitz bias; that, a softcap and a negative
-/// scale.
-enum class HopperKind { plain, masked, biased, capped };
+/// scale; a mask and Shaw's key terms.
+enum class HopperKind { plain, masked, biased, capped, shaw };
 
 struct HopperTiling {
   int consumers;  ///< warpgroups that compute, 64 queries each. Three leave 160 registers to a thread
@@ -29,7 +30,7 @@ struct HopperTiling {
 /// What registers and shared memory hold.
 constexpr HopperTiling hopper_tiling(int width, HopperKind kind) {
   if (width == 256) return {2, 80};
-  return {width == 64 && kind != HopperKind::capped ? 3 : 2, 128};
+  return {width == 64 && kind < HopperKind::capped ? 3 : 2, 128};
 }
 /// What flash/cuda/hopper has, by measurements on an H200: turns pay where exponentials are as long as
 /// products.
@@ -51,16 +52,16 @@ constexpr HopperTiling hopper_smaller(HopperTiling tiling) { return {tiling.cons
 /// brings the biases of its distances, from row 0 and its last key on.
 template <int kRows, int kKeys, int kWidth, bool kBiased>
 struct HopperShared {
-  static constexpr int kStages = 2;  ///< of K and of V
-  static constexpr int kQueryStages = kWidth == 256 ? 1 : 2;
+  static constexpr int kStages = 2;                           ///< of K and of V
+  static constexpr int kQueryStages = kWidth == 256 ? 1 : 2;  ///< also of the indices of rows
   static constexpr uint32_t kQueryBytes = kRows * kWidth * 2;
   static constexpr uint32_t kTileBytes = kKeys * kWidth * 2;
   static constexpr uint32_t kKeysAt = kQueryStages * kQueryBytes;
   static constexpr uint32_t kValuesAt = kKeysAt + kStages * kTileBytes;
   static constexpr uint32_t kBarriersAt = kValuesAt + kStages * kTileBytes;
-  static constexpr int kBarriers = 2 * kQueryStages + 4 * kStages + 4;
+  static constexpr int kBarriers = 4 * kQueryStages + 4 * kStages;
   static constexpr uint32_t kIndexAt = kBarriersAt + 8 * kBarriers;
-  static constexpr uint32_t kUnreadAt = kIndexAt + 2 * 4;
+  static constexpr uint32_t kUnreadAt = kIndexAt + kQueryStages * 4;
   static constexpr uint32_t kBiasBytes = kBiased ? (kRows + kKeys) * 4 : 0;
   static constexpr uint32_t kBiasAt = (kUnreadAt + kRows / 16 * 4 + 15) / 16 * 16;
   static constexpr uint32_t kBytes = kBiasAt + kStages * kBiasBytes;
@@ -91,7 +92,7 @@ struct HopperShared {
     return barrier(4 * kStages + 2 * kQueryStages + stage);
   }
   ATTN_HOST_DEVICE uint32_t index_empty(int stage) const {
-    return barrier(4 * kStages + 2 * kQueryStages + 2 + stage);
+    return barrier(4 * kStages + 3 * kQueryStages + stage);
   }
   ATTN_HOST_DEVICE uint32_t index(int stage) const {
     return base + kIndexAt + 4 * static_cast<uint32_t>(stage);
@@ -120,36 +121,54 @@ struct HopperBiasEnds {
 
 /// In which order rows of tiles are worked on. Heads come in sections whose keys and values stay in the
 /// second-level cache together; within a section the longest rows come first, over all of its heads.
-struct HopperSchedule {
-  uint32_t rows_of_head;  ///< rows of tiles
-  uint32_t heads;         ///< over the batch
-  uint32_t section;       ///< heads of a section
+class HopperSchedule {
+ public:
+  struct Row {
+    int b, h, head_kv;
+    uint32_t number;  ///< of the head; 0 has the first queries
+  };
 
-  ATTN_HOST_DEVICE uint32_t count() const { return rows_of_head * heads; }
-  /// The number of the place (FlashTiles::place_of) that comes at `index`.
-  ATTN_HOST_DEVICE uint32_t place(uint32_t index) const {
-    if (section == 1) return index;
-    const uint32_t first = index / (section * rows_of_head) * section;
-    const uint32_t within = index - first * rows_of_head;
-    const uint32_t members = heads - first < section ? heads - first : section;
-    const uint32_t row = within / members;
-    return (first + within - row * members) * rows_of_head + row;
-  }
+  HopperSchedule() = default;
+  /// `section`: heads of a section, at least 1.
+  HopperSchedule(int64_t rows_of_head, int64_t heads_q, int64_t heads_kv, int64_t batch, int64_t section)
+      : rows_(static_cast<uint32_t>(rows_of_head)),
+        heads_(static_cast<uint32_t>(batch * heads_q)),
+        section_(static_cast<uint32_t>(section)),
+        by_section_(section_ * rows_),
+        by_members_(section_),
+        by_last_members_(heads_ % section_),
+        by_heads_q_(static_cast<uint32_t>(heads_q)),
+        by_group_(static_cast<uint32_t>(heads_q / heads_kv)) {}
 
   static HopperSchedule of(const Problem& p, int rows) {
-    HopperSchedule schedule;
-    schedule.rows_of_head = static_cast<uint32_t>((p.seq_q + rows - 1) / rows);
-    schedule.heads = static_cast<uint32_t>(p.batch * p.heads_q);
-    schedule.section = 1;
-    if (!p.mask.has_band()) return schedule;  // all rows are equally long
-    const int64_t bytes = std::max(p.seq_kv * (p.head_dim + p.value_dim) * 2 / p.group(), int64_t{1});
-    schedule.section = static_cast<uint32_t>(
-        std::clamp(kCacheBytes / bytes, int64_t{1}, static_cast<int64_t>(schedule.heads)));
-    return schedule;
+    const int64_t rows_of_head = (p.seq_q + rows - 1) / rows;
+    int64_t section = 1;
+    if (p.mask.has_band()) {  // else all rows are equally long
+      const int64_t bytes = std::max(p.seq_kv * (p.head_dim + p.value_dim) * 2 / p.group(), int64_t{1});
+      section = std::clamp(kCacheBytes / bytes, int64_t{1}, p.batch * p.heads_q);
+    }
+    return {rows_of_head, p.heads_q, p.heads_kv, p.batch, section};
+  }
+
+  ATTN_HOST_DEVICE uint32_t count() const { return rows_ * heads_; }
+  ATTN_HOST_DEVICE uint32_t section() const { return section_; }
+
+  ATTN_HOST_DEVICE Row at(uint32_t index) const {
+    const uint32_t before = by_section_.quotient(index), first = before * section_;
+    const uint32_t within = by_section_.remainder(index, before);
+    const Divisor& by_members = heads_ - first < section_ ? by_last_members_ : by_members_;
+    const uint32_t row = by_members.quotient(within);
+    const uint32_t head = first + by_members.remainder(within, row);
+    const uint32_t b = by_heads_q_.quotient(head), h = by_heads_q_.remainder(head, b);
+    return {static_cast<int>(b), static_cast<int>(h), static_cast<int>(by_group_.quotient(h)),
+            rows_ - 1 - row};
   }
 
  private:
   static constexpr int64_t kCacheBytes = 32 << 20;  ///< of 50 MB
+
+  uint32_t rows_ = 0, heads_ = 0, section_ = 1;
+  Divisor by_section_, by_members_, by_last_members_, by_heads_q_, by_group_;
 };
 
 /// The tiles that a block of queries visits, and which of them need mask arithmetic. Two comparisons tell
@@ -163,9 +182,13 @@ struct HopperWalk {
   int full_from, full_to;  ///< no band cuts a tile that lies in [full_from, full_to)
   int fetched;             ///< under a block mask
 
-  ATTN_HOST_DEVICE static HopperWalk of(const FlashVisitShape& shape, uint32_t number) {
+  ATTN_HOST_DEVICE static HopperWalk of(const FlashVisitShape& shape, const HopperSchedule::Row& row) {
     HopperWalk walk;
-    walk.place = Tiles::place_of(shape, number);
+    walk.place.b = row.b;
+    walk.place.h = row.h;
+    walk.place.head_kv = row.head_kv;
+    walk.place.i0 = row.number * kRows;
+    Tiles::find_keys(shape, walk.place);
     walk.full_from = 0;
     int64_t to = walk.place.keys;
     if constexpr (kMasked) {

@@ -18,7 +18,7 @@ class FlashHopperRung final : public Variant {
 
   Support supports(const Problem& p) const override {
     if (p.dtype != Dtype::bf16) return {"bf16 only"};
-    if (hopper_kind(p) > HopperKind::masked) return {"no bias, no softcap, no negative scale"};
+    if (hopper_kind(p) > HopperKind::masked) return {"no bias, no Shaw terms, no softcap, no negative scale"};
     return hopper_supports(p);
   }
   void plan(const Context&, const Problem& p, Workspace& counting) const override {

@@ -1,5 +1,6 @@
 #pragma once
-// flash/cuda/mma's forward without RoPE and Shaw terms, for rungs that hand it what they cannot do.
+// flash/cuda/mma's forward without RoPE and Shaw terms, for rungs that hand it what they cannot do. With
+// RoPE, Q and K are rotated already.
 
 #include "harness/variant.h"
 

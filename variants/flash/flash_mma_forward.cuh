@@ -85,7 +85,7 @@ void launch_flash_mma(const Queue& queue, const Problem& p, const FlashMmaArgs<T
   }
 }
 
-/// Without Shaw terms, and of 16-bit tensors without RoPE.
+/// Without Shaw terms; with RoPE, of 16-bit tensors whose Q and K are rotated already.
 template <class T, class Queue>
 void flash_mma_common(const Queue& queue, const Problem& p, const Forward& forward,
                       const FlashMmaScratch& scratch) {
@@ -134,16 +134,21 @@ inline Cost flash_mma_cost(const Problem& p) {
   const double heads = static_cast<double>(p.heads_q),
                tiles = heads * static_cast<double>(count_visited_tiles(p, rows, keys));
   const double pairs = tiles * static_cast<double>(rows * keys);
-  const double queries = heads * static_cast<double>(p.batch * p.seq_q),
-               columns = queries * static_cast<double>(ShawColumns::of(p).count);
+  const double queries = heads * static_cast<double>(p.batch * p.seq_q);
   const auto d = static_cast<double>(p.head_dim), dv = static_cast<double>(p.value_dim);
   const auto element = static_cast<double>(bytes_of(p.dtype)), score_element = wide ? 4.0 : element;
   Cost cost;
   cost.flops_executed = 2 * width * pairs * ((wide ? 3 : 1) + (single ? 3 : 1));
-  cost.flops_executed += 3 * 2 * width * columns * (p.position.shaw_values() ? 2 : 1);
-  cost.exps = pairs + (p.position.shaw_values() ? columns : 0);
+  cost.exps = pairs;
   cost.bytes_moved = (score_element * d + element * dv) * (queries + tiles * static_cast<double>(keys));
-  cost.bytes_moved += 4 * queries + 4 * columns * (p.position.shaw_values() ? 4 : 2);
+  cost.bytes_moved += 4 * queries;
+  add_shaw_keys(cost, p, width);
+  if (p.position.shaw_values()) {  // scores inside the clip take the terms' place; their weights times aV
+    const double terms = queries * static_cast<double>(ShawColumns::of(p).count);
+    cost.flops_executed += 3 * 2 * width * terms;
+    cost.exps += terms;
+    cost.bytes_moved += 2 * 4 * terms;
+  }
   cost.time_order = "O(h n^2 d)";
   cost.memory_order = p.position.shaw() ? "O(n k)" : "O(n)";
   return cost;

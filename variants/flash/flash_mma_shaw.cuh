@@ -245,6 +245,17 @@ struct FlashShaw {
   }
 };
 
+/// The key terms: their products, which read the queries once more, and a number each written and read.
+inline void add_shaw_keys(Cost& cost, const Problem& p, int width) {
+  const ShawColumns columns = ShawColumns::of(p);
+  if (columns.count == 0) return;
+  const auto queries = static_cast<double>(p.batch * p.heads_q * p.seq_q),
+             terms = queries * static_cast<double>(columns.count);
+  cost.flops_executed += 3 * 2 * width * terms;
+  cost.bytes_moved += static_cast<double>(bytes_of(p.dtype)) * static_cast<double>(p.head_dim) * queries;
+  cost.bytes_moved += 2 * 4 * terms;
+}
+
 /// Workspace and arguments.
 class DeviceShaw {
  public:

@@ -40,6 +40,11 @@ struct FlashTiles {
     place.h = static_cast<int>(head % static_cast<uint32_t>(shape.heads_q));
     place.head_kv = place.h / static_cast<int>(shape.group);
     place.i0 = (tiles - 1 - static_cast<uint32_t>(index) % tiles) * kRows;
+    find_keys(shape, place);
+    return place;
+  }
+  /// The keys of a place whose head and queries are known.
+  ATTN_HOST_DEVICE static void find_keys(const FlashShape& shape, Place& place) {
     place.keys = static_cast<uint32_t>(kMasked ? shape.rule.key_length(place.b) : shape.seq_kv);
     TileRange range{0, (shape.seq_kv + kKeys - 1) / kKeys}, full{0, shape.seq_kv / kKeys};
     if constexpr (kMasked) {
@@ -50,7 +55,6 @@ struct FlashTiles {
     place.last = static_cast<int>(range.last);
     place.full_first = static_cast<int>(full.first);
     place.full_last = static_cast<int>(full.last);
-    return place;
   }
   /// Behind the last query.
   ATTN_HOST_DEVICE static int64_t end_of(const FlashShape& shape, const Place& place) {

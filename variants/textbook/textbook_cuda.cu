@@ -80,8 +80,7 @@ class TextbookCuda final : public Variant {
                  .family = "dense",
                  .device = Device::cuda,
                  .tags = {"textbook", "materialised"},
-                 .citation = "Vaswani et al. 2017",
-                 .operand_rounding = tf32 ? kTf32Rounding : 0}),
+                 .citation = "Vaswani et al. 2017"}),
         tf32_(tf32) {}
 
   Support supports(const Problem& p) const override {
@@ -95,6 +94,9 @@ class TextbookCuda final : public Variant {
     take(p, counting, [](auto...) {});
   }
   Cost cost(const Problem& p) const override { return textbook_cuda_cost(p); }
+  OperandRounding operand_rounding(const Problem&) const override {
+    return tf32_ ? OperandRounding{kTf32Rounding, kTf32Rounding} : OperandRounding{};
+  }
 
   void prepare(const Context& context, const Problem& p, Workspace& workspace) const override {
     cublas_handle();

@@ -1,0 +1,58 @@
+// flash/cuda/hopper for RoPE: a kernel before it rotates Q and K in float32 and stores them in 16 bits again,
+// as the field does; then the top rung's forward runs on them, with every mask, GQA, softcap.
+//
+// Rounding what was exact misses the bound of exact operands: this variant declares it (operand_rounding),
+// and the check holds it to the bound that follows. flash/cuda/mma keeps rotated rows in float32; its
+// products then take 3.5 times as long.
+//
+// Not fused: with K rotated inside, each block of queries would rotate all keys again, and Q alone saves
+// half. The pass moves 4 d bytes a row of Q and of K, read and written once: 64 MiB each of Q and of K at
+// 16384 tokens of width 2048 read, as much written.
+//
+// Time O(h n^2 d) (visited tiles only), workspace O(n d): rotated Q and K, a table of angles. Su et al.,
+// "RoFormer", 2021. Never measured: no GPU has run it yet.
+
+#include "variants/flash/flash_hopper_forward.cuh"
+#include "variants/flash/flash_hopper_rotated.cuh"
+#include "variants/flash/flash_hopper_top.h"
+
+namespace attn {
+namespace {
+
+class FlashCudaHopperRotated final : public Variant {
+ public:
+  FlashCudaHopperRotated()
+      : Variant({.name = "flash/cuda/hopper/rotated",
+                 .family = "dense",
+                 .device = Device::cuda,
+                 .tags = {"flash", "tiled", "tensor cores", "hopper"},
+                 .citation = "Su et al. 2021"}) {}
+
+  Support supports(const Problem& p) const override {
+    if (!p.position.rope()) return {"RoPE only: without it this is flash/cuda/hopper"};
+    return hopper_supports_shape(p);
+  }
+  OperandRounding operand_rounding(const Problem& p) const override { return rotated_rounding(p); }
+  void plan(const Context&, const Problem& p, Workspace& counting) const override {
+    RotatedScratch::take(p, counting);
+  }
+  Cost cost(const Problem& p) const override {
+    return rotated_cost(p, hopper_tiling_in_use<HopperTopRung>(p));
+  }
+  void prepare(const Context& context, const Problem& p, Workspace& workspace) const override {
+    RotatedScratch::take(p, workspace).prepare(CudaQueue(context.stream), p);
+  }
+  void forward(const Context& context, const Problem& p, const Forward& args,
+               Workspace& workspace) const override {
+    const RotatedScratch scratch = RotatedScratch::take(p, workspace);
+    const CudaQueue queue(context.stream);
+    const Forward rotated = p.dtype == Dtype::bf16 ? rotated_forward<Bf16>(queue, p, args, scratch)
+                                                   : rotated_forward<F16>(queue, p, args, scratch);
+    hopper_forward_top(context, p, rotated, scratch.hopper);
+  }
+};
+
+ATTN_REGISTER(std::make_unique<FlashCudaHopperRotated>());
+
+}  // namespace
+}  // namespace attn
