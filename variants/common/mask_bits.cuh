@@ -1,5 +1,5 @@
 #pragma once
-// Which elements of a tile a block mask shows to a thread, without a division an element.
+// Which keys of a tile a block mask shows to a thread, without a division for each.
 
 #include "harness/problem/mask.h"
 #include "variants/common/device.cuh"

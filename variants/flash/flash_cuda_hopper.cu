@@ -11,9 +11,10 @@
 // multiple of 16 bytes) go to flash/cuda/mma.
 //
 // Time O(h n^2 d) (visited tiles only), workspace O(n): the mask's arrays, one row of biases per head for
-// ALiBi and T5; O(n k) for a Shaw clip k. Shah et al., "FlashAttention-3", 2024; the counter and the sections
-// as in its later code. Measured effect, in one run with cuDNN on an H200 (bf16, n = 4096, b n = 16k, h d =
-// 2048, cold operands), as first measured, in TFLOP/s full and causal:
+// ALiBi and T5; O(n k) for a Shaw clip k; under a block mask 4 bytes for every tile (flash_visits.cuh). Shah
+// et al., "FlashAttention-3", 2024; the counter and the sections as in its later code. Measured effect, in
+// one run with cuDNN on an H200 (bf16, n = 4096, b n = 16k, h d = 2048, cold operands), as first measured, in
+// TFLOP/s full and causal:
 //   d = 64    514 and 394, cuDNN 458 and 425
 //   d = 128   662 and 564, cuDNN 612 and 521
 //   d = 256   700 and 596, cuDNN 609 and 515

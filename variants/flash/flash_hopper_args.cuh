@@ -27,7 +27,7 @@ inline double hopper_time(const Problem& p, HopperTiling tiling, int64_t multipr
   if (rounds < 4) rounds = std::ceil(rounds);  // then no short row fills the gaps
   return rounds * tiles / rows * kTimeOfTile[tiling.consumers - 1];
 }
-/// Lists of visits are of the large tiles.
+/// The table of visits is of the large tiles.
 inline bool hopper_may_be_smaller(const Problem& p) {
   return hopper_has_smaller(flash_mma_width(p), hopper_kind(p)) && !p.mask.has_blocks();
 }

@@ -172,7 +172,7 @@ class HopperSchedule {
 };
 
 /// The tiles that a block of queries visits, and which of them need mask arithmetic. Two comparisons tell
-/// what a band cuts; what a block mask leaves stands in a list.
+/// what a band cuts; what a block mask leaves stands in a table.
 template <int kRows, int kKeys, bool kMasked>
 struct HopperWalk {
   using Tiles = FlashTiles<kRows, kKeys, kMasked>;

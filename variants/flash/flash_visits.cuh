@@ -1,6 +1,6 @@
 #pragma once
-// The key tiles that rows of tiles visit under a block mask: lists in the workspace, made on the host once a
-// problem. Kernels read them instead of asking the mask tile by tile, which costs them more than the tiles.
+// The key tiles that rows of tiles visit under a block mask: a table in the workspace, made on the host once
+// a problem. Kernels read it instead of asking the mask tile by tile, which costs them more than the tiles.
 
 #include "variants/flash/flash_tiles.cuh"
 
@@ -69,7 +69,7 @@ struct TileVisits {
   }
 };
 
-/// What kernels with lists know of their work.
+/// What kernels with such a table know of their work.
 struct FlashVisitShape : FlashShape {
   TileVisits visits;
 };
