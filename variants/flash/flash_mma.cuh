@@ -246,30 +246,25 @@ struct FlashMma {
     const float factor = args.softcap != 0 ? 1.0f : args.scale * kLog2e;
     if (args.bias.rows) return add_biases(warp, place, j0, factor);
     if (args.softcap != 0) return;
-    warp.each([=](int, Thread& state) {
-      ATTN_UNROLL
-      for (int m = 0; m < kRowTiles; ++m) {
-        ATTN_UNROLL
-        for (int n = 0; n < kKeyTiles; ++n) {
-          ATTN_UNROLL
-          for (int e = 0; e < 4; ++e) state.s[m][n][e] *= factor;
-        }
-      }
-    });
+    change_scores(warp, [=](float score) { return score * factor; });
   }
   template <class Warp>
   ATTN_DEVICE void cap(Warp& warp) const {
     const float inner = args.scale / args.softcap, outer = args.softcap * kLog2e;
+    change_scores(warp, [=](float score) {
+      const float x = score * inner;
+      return outer * (sizeof(T) == 2 ? tanh_approximate(x) : tanhf(x));
+    });
+  }
+  template <class Warp, class Change>
+  ATTN_DEVICE static void change_scores(Warp& warp, const Change& change) {
     warp.each([=](int, Thread& state) {
       ATTN_UNROLL
       for (int m = 0; m < kRowTiles; ++m) {
         ATTN_UNROLL
         for (int n = 0; n < kKeyTiles; ++n) {
           ATTN_UNROLL
-          for (int e = 0; e < 4; ++e) {
-            const float x = state.s[m][n][e] * inner;
-            state.s[m][n][e] = outer * (sizeof(T) == 2 ? tanh_approximate(x) : tanhf(x));
-          }
+          for (int e = 0; e < 4; ++e) state.s[m][n][e] = change(state.s[m][n][e]);
         }
       }
     });
