@@ -36,8 +36,6 @@ struct HopperRows {
   static constexpr int kKeys = kTiling.keys;
   static constexpr int kKeyTiles = kKeys / 8;
   static constexpr float kSlack = 8;
-  static constexpr float kLog2e = 1.44269504088896340736f;
-  static constexpr float kLn2 = 0.69314718055994530942f;
   static_assert(!kMasked || kKeys / 4 <= 32,
                 "the visible keys of a row and thread are the bits of one number");
 
