@@ -25,6 +25,11 @@ std::vector<Problem> banded_problems() {
       }
     }
   }
+  for (const char* mask : {"document:20", "document:64/1/100", "causal+document:30/9",
+                           "window:9:4+document:17/70", "causal+padding:130/200+document:50/33"}) {
+    for (const char* pass : {"fwd", "bwd"})
+      problems.push_back(Problem::parse(fmt::format("b=2,hq=1,nq=200,d=8,mask={},pass={}", mask, pass)));
+  }
   return problems;
 }
 

@@ -22,9 +22,8 @@ const std::vector<SettingKey>& setting_keys() {
       {"batch", true, true, "SIZES", "Batch sizes.", "1"},
       {"nk", true, true, "LENGTHS", "Numbers of keys (cross attention). Default: as many as n.", nullptr},
       {"mask", true, true, "MASKS",
-       "Masks, separated by spaces: none, causal, causal:topleft, window:L:R, padding:A/B, blocks:FILE, or "
-       "an "
-       "intersection such as causal+window:255:0.",
+       "Masks, separated by spaces: none, causal, causal:topleft, window:L:R, padding:A/B, document:L/M, "
+       "blocks:FILE, or an intersection such as causal+window:255:0.",
        "none"},
       {"pos", true, true, "POSITIONS",
        "Relative positions, separated by spaces: none, shaw:K, shaw-keys:K, alibi, t5:BUCKETS:MAX, "

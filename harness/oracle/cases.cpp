@@ -43,6 +43,16 @@ constexpr const char* kMaskedShapes[] = {
     "b=2,hq=2,hk=1,nq=97,nk=40,d=41",
 };
 
+constexpr const char* kDocuments[] = {
+    "b=2,hq=4,hk=2,nq=97,d=40,mask=document:13/1/26/57",
+    "b=2,hq=2,nq=65,d=40,dv=24,mask=causal+document:20/7",  // they repeat, and the last one is cut off
+    "b=2,hq=2,hk=1,nq=130,d=41,mask=window:9:3+padding:100/128+document:40/3",
+    "b=2,hq=2,nq=97,d=16,mask=causal+document:64/5,pos=shaw:4",
+    "hq=3,nq=97,d=24,mask=document:33,pos=alibi",
+    "hq=2,nq=150,d=24,mask=causal+document:31/1/70,pos=rope:10000",
+    "hq=2,nq=66,d=32,mask=document:50/500,pos=t5:8:32,softcap=20",
+};
+
 constexpr const char* kPositions[] = {
     "shaw:4",         "shaw:0",     "shaw:200",
     "shaw-keys:3",    "alibi",      "t5:32:128",
@@ -82,6 +92,8 @@ constexpr const char* kStorage[] = {
     "hq=2,nq=40,nk=70,d=16,pos=t5:32:128",
     "hq=2,hk=1,nq=40,nk=70,d=24,pos=rope-interleaved:100",
     "hq=2,hk=1,nq=130,nk=150,d=120,pos=rope:10000,mask=causal",
+    "b=2,hq=4,hk=2,nq=300,d=64,mask=document:150/90/7",
+    "hq=2,nq=390,d=128,mask=causal+document:130/3/40",
 };
 
 constexpr const char* kBlocks[] = {
@@ -167,6 +179,8 @@ std::vector<Case> check_cases(SuiteSize size, BlockFiles& files) {
       }
     }
   }
+  for (const char* documents : kDocuments) list.add_both_passes(documents);
+  list.add_both_passes(list.masked("b=2,hq=2,nq=70,d=24", "causal+blocks+document:30/9"));
   const std::string positioned = "hq=2,nq=65,d=16";
   for (const char* position : {"shaw:4", "alibi", "rope:10000"}) {
     list.add_both_passes(list.masked(positioned + ",pos=" + position, "causal+blocks"));

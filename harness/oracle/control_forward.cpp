@@ -60,6 +60,7 @@ bool ControlForward::visible(int64_t b, int64_t i, int64_t j) const {
   if (m == M::key_64_skipped && j == kTile) return false;
   if (m == M::farthest_key_dropped && i == p.seq_q - 1 && j == rule_.row_range(b, i).begin) return false;
   if (m == M::block_edge_off_by_one && rule_.blocks && j + 1 < p.seq_kv) return rule_.allows(b, i, j + 1);
+  if (m == M::document_begins_early && rule_.documents && j + 1 == rule_.documents[i].begin) return true;
   return rule_.allows(m == M::padding_of_first_entry ? 0 : b, i, j);
 }
 

@@ -30,6 +30,7 @@ enum class Mutation {
   padding_off_by_one,
   padding_of_first_entry,
   block_edge_off_by_one,
+  document_begins_early,
   // heads
   last_heads_swapped,
   value_of_neighbour_head,

@@ -29,6 +29,7 @@ constexpr Name kNames[] = {
     {Mutation::padding_off_by_one, "padding_off_by_one"},
     {Mutation::padding_of_first_entry, "padding_of_first_entry"},
     {Mutation::block_edge_off_by_one, "block_edge_off_by_one"},
+    {Mutation::document_begins_early, "document_begins_early"},
     {Mutation::last_heads_swapped, "last_heads_swapped", true},
     {Mutation::value_of_neighbour_head, "value_of_neighbour_head", true},
     {Mutation::last_head_reads_previous_query, "last_head_reads_previous_query", true},

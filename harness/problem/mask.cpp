@@ -12,10 +12,12 @@ namespace attn {
 namespace {
 
 constexpr uint64_t kMostFileBytes = uint64_t{1} << 29;
+constexpr int64_t kMostPositions = int64_t{1} << 26;  // of documents: 8 bytes each
 constexpr int64_t kMostBlocks = int64_t{1} << 26;  // a short file must not ask for much memory
 
 constexpr const char* kAcceptedMasks =
-    "use none, causal, causal:topleft, window:L:R, padding:A/B/..., blocks:FILE, joined by +";
+    "use none, causal, causal:topleft, window:L:R, padding:A/B/..., document:L/M/..., blocks:FILE, joined by "
+    "+";
 
 std::string window_side(int64_t side) { return side == MaskRule::kUnbounded ? "*" : std::to_string(side); }
 
@@ -109,6 +111,9 @@ void Mask::parse_part(std::string_view part) {
   } else if (name == "padding") {
     once(!padding_.empty());
     add_padding(arguments);
+  } else if (name == "document") {
+    once(documents_ != nullptr);
+    add_documents(arguments);
   } else if (name == "blocks" && !arguments.empty()) {
     once(blocks_ != nullptr);
     blocks_ = std::make_shared<const BlockMask>(BlockMask::read(std::string(arguments)));
@@ -133,6 +138,27 @@ void Mask::add_padding(std::string_view arguments) {
   }
 }
 
+void Mask::add_documents(std::string_view arguments) {
+  std::vector<int64_t> lengths;
+  for (const std::string_view word : split(arguments, '/')) {
+    lengths.push_back(parse_count(word, "mask document length"));
+    if (lengths.back() < 1) throw UsageError("mask document length 0 is too small: give 1 or more");
+  }
+  documents_ = std::make_shared<const Documents>(std::move(lengths));
+}
+
+const std::vector<DocumentSpan>& Documents::spans(int64_t count) const {
+  const std::lock_guard lock(mutex_);
+  std::vector<DocumentSpan>& spans = spans_[count];
+  if (!spans.empty()) return spans;
+  spans.reserve(static_cast<size_t>(count));
+  for (size_t k = 0; static_cast<int64_t>(spans.size()) < count; k = (k + 1) % lengths_.size()) {
+    const auto begin = static_cast<int64_t>(spans.size()), end = begin + std::min(lengths_[k], count - begin);
+    spans.resize(static_cast<size_t>(end), {static_cast<int32_t>(begin), static_cast<int32_t>(end)});
+  }
+  return spans;
+}
+
 std::string Mask::text() const {
   std::vector<std::string> parts;
   if (causal_) parts.push_back(*causal_ == Corner::bottom_right ? "causal" : "causal:topleft");
@@ -142,6 +168,14 @@ std::string Mask::text() const {
     for (const KeyLength& length : padding_) {
       if (part.back() != ':') part += '/';
       part += std::to_string(length.value) + (length.percent ? "%" : "");
+    }
+    parts.push_back(part);
+  }
+  if (documents_) {
+    std::string part = "document:";
+    for (const int64_t length : documents_->lengths()) {
+      if (part.back() != ':') part += '/';
+      part += std::to_string(length);
     }
     parts.push_back(part);
   }
@@ -165,6 +199,7 @@ MaskRule Mask::rule(int64_t seq_q, int64_t seq_kv) const {
     rule.lengths = padding_.data();
     rule.lengths_count = static_cast<int64_t>(padding_.size());
   }
+  if (documents_) rule.documents = documents_->spans(seq_q + MaskRule::kBehind).data();
   if (blocks_) {
     rule.blocks = blocks_->visible.data();
     rule.block_q = blocks_->block_q;
@@ -186,6 +221,12 @@ void Mask::validate(int64_t batch, int64_t seq_q, int64_t seq_kv) const {
                        " exceeds nk=" + std::to_string(seq_kv));
     }
   }
+  if (documents_ && seq_q != seq_kv) {
+    throw UsageError("mask document needs nq = nk: nq=" + std::to_string(seq_q) +
+                     ", nk=" + std::to_string(seq_kv));
+  }
+  if (documents_ && seq_q > kMostPositions)
+    throw UsageError("mask document needs nq of at most 2^26: nq=" + std::to_string(seq_q));
   if (!blocks_) return;
   const int64_t rows = (seq_q + blocks_->block_q - 1) / blocks_->block_q;
   const int64_t columns = (seq_kv + blocks_->block_kv - 1) / blocks_->block_kv;

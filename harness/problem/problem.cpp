@@ -188,13 +188,16 @@ int64_t clamped_sum(int64_t rows, int64_t shift, int64_t keys) {
 /// Of one batch entry.
 int64_t visible_pairs(const Problem& problem, const MaskRule& rule, int64_t b) {
   if (rule.band_low > rule.band_high) return 0;
-  if (!rule.blocks) {
+  if (!rule.blocks && !rule.documents) {
     const int64_t keys = rule.key_length(b);
     return clamped_sum(problem.seq_q, rule.band_high + 1, keys) -
            clamped_sum(problem.seq_q, rule.band_low, keys);
   }
   int64_t count = 0;
-  for (int64_t i = 0; i < problem.seq_q; ++i) count += visible_in_blocks(rule, i, rule.row_range(b, i));
+  for (int64_t i = 0; i < problem.seq_q; ++i) {
+    const KeyRange range = rule.row_range(b, i);
+    count += rule.blocks ? visible_in_blocks(rule, i, range) : range.end - range.begin;
+  }
   return count;
 }
 

@@ -60,11 +60,18 @@ std::string draw_padding(Draw& draw, const Shape& shape) {
   return text;
 }
 
+std::string draw_documents(Draw& draw) {
+  std::vector<int64_t> lengths;
+  for (int64_t count = draw.between(1, 4); count > 0; --count) lengths.push_back(draw.between(1, 60));
+  return fmt::format("document:{}", fmt::join(lengths, "/"));
+}
+
 std::string draw_mask(Draw& draw, const Shape& shape, BlockFiles& files) {
   std::vector<std::string> parts;
   if (draw.one_in(3)) parts.push_back(draw.one_in(3) ? "causal:topleft" : "causal");
   if (draw.one_in(4)) parts.push_back(draw_window(draw));
   if (draw.one_in(4)) parts.push_back(draw_padding(draw, shape));
+  if (draw.one_in(5) && shape.seq_kv == shape.seq_q) parts.push_back(draw_documents(draw));
   if (draw.one_in(8) && shape.seq_kv > 0) {
     const int64_t block_q = draw.of<int64_t>({1, 8, 16, 64}), block_kv = draw.of<int64_t>({1, 8, 16, 64});
     parts.push_back("blocks:" + files.make(shape.seq_q, shape.seq_kv, block_q, block_kv));

@@ -85,8 +85,8 @@ void TiledScratch::prepare(const Problem& p) const {
 }
 
 TileRange band_tiles(const MaskRule& rule, int64_t b, int64_t i0, int64_t i1, int64_t key_tile) {
-  const int64_t lowest = std::max(i0 + rule.band_low, int64_t{0});
-  const int64_t highest = std::min(i1 - 1 + rule.band_high, rule.key_length(b) - 1);
+  const int64_t lowest = std::max(rule.keys_begin(i0), int64_t{0});
+  const int64_t highest = std::min(rule.keys_end(i1 - 1), rule.key_length(b)) - 1;
   if (highest < 0 || lowest >= rule.seq_kv || lowest / key_tile > highest / key_tile) return {};
   return {lowest / key_tile, highest / key_tile + 1};
 }

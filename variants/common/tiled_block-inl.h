@@ -250,8 +250,8 @@ class StripMask {
     const auto bound = [&](int64_t value) {
       return static_cast<float>(std::clamp(value, int64_t{-1}, strip_));
     };
-    first_ = j < length_ ? bound(j - rule_.band_high - i0_) : static_cast<float>(strip_);
-    last_ = bound(j - rule_.band_low - i0_);
+    first_ = j < length_ ? bound(rule_.queries_begin(j) - i0_) : static_cast<float>(strip_);
+    last_ = bound(rule_.queries_end(j) - 1 - i0_);
     if (rule_.blocks && j / rule_.block_kv != block_column_) load_blocks(j / rule_.block_kv);
   }
   HWY_INLINE bool hides_any() const {

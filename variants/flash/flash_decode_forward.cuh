@@ -20,6 +20,7 @@ inline Support flash_decode_supports(const Problem& p) {
   if (p.seq_q * p.group() > kDecodeRows) {
     return {"nq times the query heads of a key/value head must be at most " + std::to_string(kDecodeRows)};
   }
+  if (p.mask.has_documents()) return {"no documents"};
   if (p.head_dim > kFlashDecodeWidest || p.value_dim > kFlashDecodeWidest) return {"d and dv at most 256"};
   if (p.position.shaw()) return {"no Shaw terms: their tables are float32"};
   if (p.position.rope()) return {"no RoPE: every step would have to rotate the whole cache"};

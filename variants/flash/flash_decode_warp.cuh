@@ -68,6 +68,7 @@ struct FlashDecodeWarp {
     MaskRule rule = args.rule;
     rule.seq_kv = place.keys;
     rule.lengths = nullptr;
+    rule.documents = nullptr;
     return rule;
   }
   /// Query row of the thread's elements 2 r and 2 r + 1 of each accumulator.

@@ -12,18 +12,19 @@ namespace attn {
 ATTN_HOST_DEVICE inline TileRange seeing_tiles(const MaskRule& rule, int64_t seq_q, int64_t j0, int64_t j1,
                                                int64_t queries) {
   if (j1 > rule.seq_kv) j1 = rule.seq_kv;
-  int64_t begin = j0 - rule.band_high, end = j1 - rule.band_low;
+  if (j1 <= j0) return {0, 0};
+  int64_t begin = rule.queries_begin(j0), end = rule.queries_end(j1 - 1);
   if (begin < 0) begin = 0;
   if (end > seq_q) end = seq_q;
-  if (j1 <= j0 || end <= begin) return {0, 0};
+  if (end <= begin) return {0, 0};
   return {begin / queries, (end + queries - 1) / queries};
 }
 
-/// Those of which band and padding hide no pair with a key of [j0, j1). None where that is beyond the last
-/// key: such rows of a block are hidden too.
+/// Those of which band, documents and padding hide no pair with a key of [j0, j1). None where that is beyond
+/// the last key: such rows of a block are hidden too.
 ATTN_HOST_DEVICE inline TileRange full_seeing_tiles(const MaskRule& rule, int64_t seq_q, int64_t j0,
                                                     int64_t j1, int64_t queries) {
-  int64_t begin = j1 - 1 - rule.band_high, end = j0 - rule.band_low + 1;
+  int64_t begin = rule.queries_begin(j1 - 1), end = rule.queries_end(j0);
   if (begin < 0) begin = 0;
   if (j1 > rule.seq_kv || end <= begin) return {0, 0};
   // the last tile may stick out: what is beyond the last query has no weight

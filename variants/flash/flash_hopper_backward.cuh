@@ -17,7 +17,7 @@ inline Support hopper_gradient_supports(const Problem& p) {
   if (p.dtype == Dtype::f32) return {"bf16 and f16 only"};
   if (p.head_dim > 128 || p.value_dim > 128) return {"backward: d and dv at most 128"};
   if (p.head_dim % 8 != 0 || p.value_dim % 8 != 0) return {"d and dv multiples of 8, as TMA reads them"};
-  if (p.mask.has_blocks() || p.mask.has_padding()) return {"backward: causal masks and windows only"};
+  if (!p.mask.none() && !p.mask.band_only()) return {"backward: causal masks and windows only"};
   if (p.position.kind != PositionKind::none) return {"backward: no positions"};
   if (p.softcap != 0) return {"backward: no softcap"};
   if (p.seq_q >= HopperGradientTiles::kLongest || p.seq_kv >= HopperGradientTiles::kLongest) {

@@ -256,6 +256,7 @@ struct HopperRows {
       if constexpr (kMasked) {
         begin = near_distance(i - j0 + args.rule.band_low);
         end = min(end, near_distance(i - j0 + args.rule.band_high + 1));
+        if (args.rule.documents) keep_document(args.rule, static_cast<uint32_t>(i), j0, begin, end);
       }
       const int own = mma_c(lane, 0).column;
       ATTN_UNROLL

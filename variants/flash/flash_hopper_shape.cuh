@@ -203,9 +203,9 @@ struct HopperWalk {
     walk.full_from = 0;
     int64_t to = walk.place.keys;
     if constexpr (kMasked) {
-      const int64_t from = Tiles::end_of(shape, walk.place) - 1 + shape.rule.band_low;
+      const int64_t from = shape.rule.keys_begin(Tiles::end_of(shape, walk.place) - 1);
       walk.full_from = static_cast<int>(from < 0 ? 0 : from < INT32_MAX ? from : INT32_MAX);
-      const int64_t band_end = int64_t{walk.place.i0} + shape.rule.band_high + 1;
+      const int64_t band_end = shape.rule.keys_end(walk.place.i0);
       if (band_end < to) to = band_end;
     }
     walk.full_to = static_cast<int>(to < 0 ? 0 : to);

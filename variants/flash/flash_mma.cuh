@@ -308,6 +308,9 @@ struct FlashMma {
           const int row = row_of(warp.index(), lane, r);
           begin = low + row;
           end = high + row < length ? high + row : length;
+          if (args.rule.documents) {
+            keep_document(args.rule, place.i0 + static_cast<uint32_t>(row), j0, begin, end);
+          }
           if (args.rule.blocks) {
             const MaskLine line = Tiles::mask_line(args, int64_t{place.i0} + row);
             bits = visible_bits<kKeys>(line, static_cast<uint32_t>(j0), lane);

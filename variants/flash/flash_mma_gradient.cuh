@@ -294,6 +294,8 @@ struct FlashMmaGradient {
       visible.begin = near_distance(low - c0);
       const int end = near_distance(high + 1 - c0);
       if (end < visible.end) visible.end = end;
+      if (args.rule.documents)
+        keep_document(args.rule, static_cast<uint32_t>(r), c0, visible.begin, visible.end);
       if (r >= (kOfQueries ? args.seq_q : int64_t{place.keys})) visible.end = 0;
       if (args.rule.blocks) visible.bits = visible_bits(place, lane, r, c0);
     }

@@ -50,12 +50,15 @@ json numbers_of(const Problem& p, int threads) {
         {"visible", std::vector<uint8_t>(rule.blocks, rule.blocks + rows * rule.block_columns)},
     };
   }
+  json documents;  // the first position of each one's document
+  for (int64_t i = 0; rule.documents && i < p.seq_q; ++i) documents.push_back(rule.documents[i].begin);
   return {{"masked", !p.mask.none()},
           {"band_low", std::max(rule.band_low, -beyond)},
           {"band_high", std::min(rule.band_high, beyond)},
           {"seq_q", p.seq_q},
           {"seq_kv", p.seq_kv},
           {"lengths", lengths},
+          {"documents", documents},
           {"blocks", blocks},
           {"batch", p.batch},
           {"heads_q", p.heads_q},

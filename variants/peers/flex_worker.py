@@ -28,12 +28,15 @@ def make_mask(problem, device):
     low, high, seq_kv = problem["band_low"], problem["band_high"], problem["seq_kv"]
     lengths = torch.tensor(problem["lengths"] or [seq_kv], device=device)
     count, blocks = len(lengths), problem["blocks"]
+    documents = torch.tensor(problem["documents"] or [], device=device)
     if blocks:
         visible = torch.tensor(blocks["visible"], dtype=torch.bool, device=device).view(-1, blocks["columns"])
         tall, wide = blocks["block_q"], blocks["block_kv"]
 
     def allowed(b, h, i, j):
         inside = (j - i >= low) & (j - i <= high) & (j < lengths[b % count])
+        if len(documents):
+            inside = inside & (documents[i] == documents[j])
         return inside & visible[i // tall, j // wide] if blocks else inside
 
     batch = problem["batch"] if count > 1 else None
