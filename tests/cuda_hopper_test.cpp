@@ -217,7 +217,10 @@ TEST_CASE("hopper on the host: masks and positions") {
         "b=1,hq=1,nq=200,nk=400,d=128,mask=causal:topleft",
         "b=1,hq=2,nq=200,nk=300,d=64,mask=causal,pos=alibi", "b=1,hq=2,nq=150,nk=300,d=128,pos=t5:8:20",
         "b=1,hq=1,nq=150,nk=200,d=256,mask=padding:99,pos=alibi",
-        "b=1,hq=1,nq=150,nk=200,d=128,softcap=5,scale=-0.3"}) {
+        "b=1,hq=1,nq=150,nk=200,d=128,softcap=5,scale=-0.3",
+        "b=1,hq=2,hk=1,nq=400,d=64,mask=document:130/5/90",
+        "b=1,hq=1,nq=300,d=128,mask=causal+document:70/160,pos=alibi",
+        "b=2,hq=1,nq=200,d=256,mask=window:60:9+padding:150/200+document:99/30"}) {
     check_hopper<Bf16, kPersistent, true>(text);
   }
   check_hopper<Bf16, kPersistent, true>("b=1,hq=2,hk=1,nq=90,nk=150,d=24,mask=blocks:" + file.path);

@@ -62,6 +62,9 @@ TEST_CASE("flash/cuda/mma's backward on the host: masks") {
 
 TEST_CASE("flash/cuda/mma's backward on the host: rows and tiles without pairs") {
   check_mma(std::string("b=1,hq=1,nq=300,nk=66,d=20,dv=20,mask=") + GENERATE("causal", "window:3:3"));
+  check_mma(std::string("b=2,hq=2,hk=1,nq=150,mask=") + GENERATE("document:70/3", "causal+document:33/64") +
+            GENERATE(",d=20", ",d=72,dv=128", ",d=64,pos=alibi", ",d=160"));
+  check_mma("b=2,hq=1,nq=150,d=64,mask=window:20:5+padding:99/150+document:90/7");
   check_mma("b=1,hq=1,nq=66,nk=300,d=20,dv=20,mask=causal:topleft");
   check_mma("b=1,hq=1,nq=70,nk=66,d=160,dv=20,mask=causal:topleft+window:10:*+padding:30");
 }
@@ -138,10 +141,11 @@ TEST_CASE("flash/cuda/mma's backward on the host: NaN reaches what sees it and n
 
 TEST_CASE("blocks of keys meet every query tile that sees them once for each head") {
   const BlockFile file("24 40 4 4\n0 2\n1 3\n\n0 1 2 3\n");
-  const std::string mask =
-      GENERATE("none", "causal", "causal:topleft", "window:9:4", "padding:50%/140", "blocks");
-  const Problem p = Problem::parse("b=2,hq=6,hk=2,nq=90,nk=150,d=8,mask=" +
-                                   (mask == "blocks" ? "blocks:" + file.path : mask));
+  const std::string mask = GENERATE("none", "causal", "causal:topleft", "window:9:4", "padding:50%/140",
+                                    "blocks", "document:70/9");
+  const std::string lengths = mask == "document:70/9" ? "nq=150" : "nq=90,nk=150";
+  const Problem p = Problem::parse("b=2,hq=6,hk=2,d=8," + lengths +
+                                   ",mask=" + (mask == "blocks" ? "blocks:" + file.path : mask));
   using Tiles = FlashGradientTiles<64, 32, true, false>;
   const FlashShape shape = FlashShape::of(p, p.mask_rule());
   std::set<std::vector<int64_t>> met;

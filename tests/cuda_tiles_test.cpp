@@ -31,7 +31,7 @@ int64_t draw(Random& random, int64_t low, int64_t high) {
 }
 
 /// An intersection of masks for one batch entry.
-std::string draw_mask(Random& random, int64_t nk) {
+std::string draw_mask(Random& random, int64_t nq, int64_t nk) {
   std::string mask;
   const auto add = [&](const std::string& part) {
     if (!mask.empty()) mask += '+';
@@ -49,6 +49,10 @@ std::string draw_mask(Random& random, int64_t nk) {
     return draw(random, 0, 3) == 0 ? std::string(1, '*') : std::to_string(draw(random, 0, 150));
   };
   if (draw(random, 0, 1) == 0) add("window:" + side() + ":" + side());
+  if (nq == nk && draw(random, 0, 1) == 0) {
+    const auto length = [&] { return std::to_string(draw(random, 1, draw(random, 1, 200))); };
+    add("document:" + length() + "/" + length() + "/" + length());
+  }
   if (mask.empty() || draw(random, 0, 1) == 0) add("padding:" + std::to_string(draw(random, 0, nk)));
   return mask;
 }
@@ -91,8 +95,8 @@ TEMPLATE_TEST_CASE("visited tiles and partial tiles against the elements of rand
                    ATTN_TILE_SHAPES) {
   Random random(7);
   for (int k = 0; k < 200; ++k) {
-    const int64_t nq = draw(random, 1, 300), nk = draw(random, 1, 300);
-    std::string mask = draw_mask(random, nk);
+    const int64_t nq = draw(random, 1, 300), nk = draw(random, 0, 1) == 0 ? nq : draw(random, 1, 300);
+    std::string mask = draw_mask(random, nq, nk);
     const BlockFile file(random_blocks(random, nq, nk, draw(random, 1, 90), draw(random, 1, 90)));
     if (k % 3 == 0) mask = "blocks:" + file.path;
     if (k % 3 == 1) mask += "+blocks:" + file.path;
@@ -178,10 +182,11 @@ TEST_CASE("blocks of queries: the longest sequences") {
 
 TEST_CASE("the tiles that cost() counts are the tiles that are visited") {
   const BlockFile file("24 40 4 4\n0 2\n1 3\n\n0 1 2 3\n");
-  const std::string mask =
-      GENERATE("none", "causal", "window:9:4", "padding:50%/140", "causal+window:70:*", "blocks");
-  const Problem p =
-      Problem::parse("b=2,hq=1,nq=90,nk=150,d=8,mask=" + (mask == "blocks" ? "blocks:" + file.path : mask));
+  const std::string mask = GENERATE("none", "causal", "window:9:4", "padding:50%/140", "causal+window:70:*",
+                                    "blocks", "document:90/5,nq=150", "causal+document:70/3,nq=150");
+  const bool square = mask.find(",nq=") != std::string::npos;
+  const Problem p = Problem::parse("b=2,hq=1,nk=150,d=8" + std::string(square ? "" : ",nq=90") +
+                                   ",mask=" + (mask == "blocks" ? "blocks:" + file.path : mask));
   using Tiles = FlashTiles<64, 64, true>;
   const FlashShape shape = FlashShape::of(p, p.mask_rule());
   int64_t visited = 0;

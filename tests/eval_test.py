@@ -96,18 +96,27 @@ def close(found, expected, variant):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("mask", ["none", "causal", "window:2:1", "padding:3/7", "causal+window:1:*"])
+@pytest.mark.parametrize("mask", ["none", "causal", "window:2:1", "padding:3/7", "causal+window:1:*", "document:3/1",
+                                  "causal+document:2/3"])
 def test_masks_forward_and_backward(tmp_path, variant, mask):
-    q, k, v = rounded(variant, *tensors())
-    (d_o,) = rounded(variant, np.random.default_rng(1).normal(size=(2, 5, 4, 6)))
+    queries = 7 if "document" in mask else 5
+    q, k, v = rounded(variant, *tensors(nq=queries))
+    (d_o,) = rounded(variant, np.random.default_rng(1).normal(size=(2, queries, 4, 6)))
     distance = distances(q, k)
+
+    def same_document(*documents):
+        return np.equal.outer(documents, documents)
+
     allowed = {
         "none": np.ones_like(distance, bool),
         "causal": distance <= 0,
         "window:2:1": (distance >= -2) & (distance <= 1),
         "padding:3/7": (np.arange(7) < np.array([3, 7])[:, None])[:, None, None, :],
         "causal+window:1:*": (distance <= 0) & (distance >= -1),
+        "document:3/1": lambda: same_document(0, 0, 0, 1, 2, 2, 2),
+        "causal+document:2/3": lambda: same_document(0, 0, 1, 1, 1, 2, 2) & (distance <= 0),
     }[mask]
+    allowed = allowed() if callable(allowed) else allowed
     o, lse, p = attention(q, k, v, allowed)
     d_q, d_k, d_v, _ = gradients(q, k, v, d_o, p)
     found = evaluate(tmp_path, variant, {"q": q, "k": k, "v": v}, ["out", "lse"], f"mask={mask}")

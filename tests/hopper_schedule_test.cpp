@@ -148,6 +148,16 @@ TEST_CASE("hopper: the walk over tiles is that of the other kernels") {
       if (p.mask.none()) check_walk<128, 176, false>(p);
     }
   }
+  for (const char* mask :
+       {"document:130/1/40", "causal+document:300/70", "padding:90%+window:40:3+document:99"}) {
+    for (int k = 0; k < 12; ++k) {
+      const std::string n = std::to_string(draw(random, 91, 700));
+      const Problem p = Problem::parse("b=2,hq=2,nq=" + n + ",d=8,mask=" + mask);
+      check_walk<128, 128, true>(p);
+      check_walk<192, 128, true>(p);
+      check_walk<128, 80, true>(p);
+    }
+  }
   for (const char* mask : {"", "causal+", "window:70:3+", "padding:50%/90+", "causal:topleft+padding:80+"}) {
     for (int k = 0; k < 12; ++k) {
       const int64_t nq = draw(random, 1, 500), nk = draw(random, 91, 500);

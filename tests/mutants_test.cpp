@@ -60,9 +60,10 @@ TEST_CASE("random problems depend on seed and number alone, and reach every fiel
     all += random_problem(1, number, files).problem.text() + ";";
   CHECK(random_problem(1, 7, files).problem.text() == random_problem(1, 7, files).problem.text());
   CHECK(random_problem(1, 7, files).problem.text() != random_problem(2, 7, files).problem.text());
-  for (const char* part : {"nk=0", "dtype=bf16", "dtype=f16", "pass=bwd", "causal", "topleft",
-                           "window:", "padding:", "document:", "blocks:", "shaw:", "shaw-keys:", "alibi", "t5:",
-                           "t5-causal:", "rope:", "rope-interleaved:", "scope=block", "scale=", "softcap="}) {
+  for (const char* part :
+       {"nk=0",       "dtype=bf16", "dtype=f16",         "pass=bwd",    "causal",     "topleft", "window:",
+        "padding:",   "document:",  "blocks:",           "shaw:",       "shaw-keys:", "alibi",   "t5:",
+        "t5-causal:", "rope:",      "rope-interleaved:", "scope=block", "scale=",     "softcap="}) {
     INFO(part);
     CHECK(all.find(part) != std::string::npos);
   }

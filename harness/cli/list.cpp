@@ -29,6 +29,7 @@ constexpr Feature kMasks[] = {{"none", "hq=2,nq=64,d=16"},
                               {"causal", "hq=2,nq=64,d=16,mask=causal"},
                               {"window", "hq=2,nq=64,d=16,mask=window:8:8"},
                               {"padding", "hq=2,nq=64,d=16,mask=padding:50%"},
+                              {"document", "hq=2,nq=64,d=16,mask=document:40/9"},
                               {"window+padding", "hq=2,nq=64,d=16,mask=window:8:8+padding:50%"}};
 constexpr Feature kPositions[] = {{"none", "hq=2,nq=64,d=16"},
                                   {"shaw", "hq=2,nq=64,d=16,pos=shaw:4"},
