@@ -37,7 +37,7 @@ class FlashCudaHopperRotated final : public Variant {
     RotatedScratch::take(p, counting);
   }
   Cost cost(const Problem& p) const override {
-    return rotated_cost(p, hopper_tiling_in_use<HopperTopRung>(p));
+    return rotated_cost(p, hopper_tiles_in_use<HopperTopRung>(p));
   }
   void prepare(const Context& context, const Problem& p, Workspace& workspace) const override {
     RotatedScratch::take(p, workspace).prepare(CudaQueue(context.stream), p);

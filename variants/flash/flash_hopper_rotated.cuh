@@ -143,8 +143,8 @@ Forward rotated_forward(const Queue& queue, const Problem& p, const Forward& for
 }
 
 /// Of Q and K, which are read and written once more, with the tables of angles.
-inline Cost rotated_cost(const Problem& p, HopperTiling tiling) {
-  Cost cost = hopper_cost(p, tiling);
+inline Cost rotated_cost(const Problem& p, const HopperTiles& tiles) {
+  Cost cost = hopper_cost(p, tiles);
   const double rows = static_cast<double>(p.batch) *
                       static_cast<double>(p.seq_q * p.heads_q + p.seq_kv * p.heads_kv),
                angles = static_cast<double>(p.seq_q + p.seq_kv) * static_cast<double>(p.head_dim / 2);
