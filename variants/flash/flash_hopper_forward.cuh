@@ -124,6 +124,7 @@ void hopper_forward(const Context& context, const Problem& p, const Forward& for
       if constexpr (Rungs::kTop) launch_hopper<T, HopperKind::capped, Rungs>(queue, p, args, tiling);
       return;
     case HopperKind::shaw:  // flash_cuda_hopper_shaw.cu
+    case HopperKind::rope:  // flash_cuda_hopper_rope.cu
     case HopperKind::packed:
       return;
   }
