@@ -318,6 +318,9 @@ TEST_CASE("hopper: heads are packed where it saves rounds") {
   CHECK(pack(grouped + "nq=129") == 8);   // 288 in three rounds; 512 in four
   CHECK(pack(grouped + "nq=1024") == 1);  // as many rows of tiles
   CHECK(pack(grouped + "nq=1025,mask=window:100:0") == 1);
+  // Packs span 32 queries instead of 128: 39 visits in 32 rows of tiles, 15 in 8.
+  CHECK(pack("b=8,hq=16,hk=4,d=128,nq=1024,mask=window:30:0") == 4);
+  CHECK(pack("b=8,hq=16,hk=4,d=128,nq=1024,mask=causal") == 1);
   CHECK(pack(grouped + "nq=32,pos=alibi") == 1);
   CHECK(pack(grouped + "nq=32,softcap=9") == 1);
   CHECK(pack(grouped + "nq=32,pos=shaw-keys:9") == 1);
