@@ -2,9 +2,8 @@
 // instructions (tests/host_sm90.h): barriers, rings, turns, descriptors, masks, epilogue, against the float64
 // oracle and its bounds, in several interleavings. Errors planted into the instructions must show.
 
-#include "tests/host_sm90.h"
+#include "tests/host_hopper_forward.h"
 // kernels come behind their instructions
-#include "tests/host_forward.h"
 #include "variants/flash/flash_hopper_rotated.cuh"
 
 using namespace attn;
@@ -14,9 +13,7 @@ namespace {
 constexpr HopperRung kSingle{}, kSpecialised{true}, kOverlap{true, true}, kPingpong{true, true, true},
     kPersistent{true, true, true, true};
 
-struct Launch {
-  HostRun how;
-  int blocks = 2;      ///< of a persistent kernel; two are at work at a time
+struct Launch : HostHopperLaunch {
   bool small = false;  ///< tiles, where there are two sizes
   std::function<void(const TileVisits&)> spoil_visits = nullptr;
   std::function<void(FlashShawArgs&)> spoil_terms = nullptr;
@@ -24,19 +21,14 @@ struct Launch {
   std::function<void(HopperRope&)> spoil_rope = nullptr;
 };
 
-template <HopperRung kRung, class Body>
-void launch_body(const Body& body, const Launch& launch) {
-  const auto count = static_cast<int>(body.args.schedule.count());
-  HostLaunch::run(body, kRung.persistent ? std::min(count, launch.blocks) : count, 2, launch.how);
-}
 template <class T, int kWidth, HopperKind kKind, HopperRung kRung, bool kEverything>
 void launch_tiles(const FlashHopperArgs<T>& args, const Launch& launch) {
   constexpr HopperTiling kLarge = hopper_tiling(kWidth, kKind), kSmall = hopper_smaller(kLarge);
   constexpr HopperRung kUsed = kEverything ? hopper_best_rung(kWidth, kKind) : kRung;
   if constexpr (kEverything && hopper_has_smaller(kWidth, kKind)) {
-    if (launch.small) return launch_body<kUsed>(FlashHopper<T, kWidth, kKind, kUsed, kSmall>{args}, launch);
+    if (launch.small) return launch_on_host(FlashHopper<T, kWidth, kKind, kUsed, kSmall>{args}, launch);
   }
-  launch_body<kUsed>(FlashHopper<T, kWidth, kKind, kUsed, kLarge>{args}, launch);
+  launch_on_host(FlashHopper<T, kWidth, kKind, kUsed, kLarge>{args}, launch);
 }
 template <class T, HopperKind kKind, HopperRung kRung, bool kEverything>
 void launch_width(const Problem& p, const FlashHopperArgs<T>& args, const Launch& launch) {
@@ -68,30 +60,18 @@ void launch_kind(const Problem& p, const FlashHopperArgs<T>& args, const Launch&
     case HopperKind::shaw:
       if constexpr (kShaw) return launch_width<T, HopperKind::shaw, kRung, kEverything>(p, args, launch);
       break;
-    case HopperKind::rope:  // run_rope()
+    case HopperKind::rope:    // run_rope()
+    case HopperKind::packed:  // cuda_hopper_packed_test.cpp
       break;
   }
   FAIL("not built");
-}
-
-template <class T>
-FlashHopperArgs<T> host_args(const Problem& p, const Forward& forward, const HopperScratch& scratch,
-                             HopperTiling tiling, HostTensorMaps& maps) {
-  REQUIRE(hopper_strides(p, forward));
-  return hopper_args<T>(
-      HostQueue(), p, forward, scratch,
-      [&](const auto& tensor, const TensorShape& shape, int rows) {
-        return maps.add(host_tensor_map(const_cast<void*>(static_cast<const void*>(tensor.data)),
-                                        tensor_box(tensor, shape, rows)));
-      },
-      tiling);
 }
 
 template <class T, HopperRung kRung, bool kEverything>
 void run_on(const Problem& p, const Forward& forward, const HopperScratch& scratch, const Launch& launch) {
   HostTensorMaps maps;
   const HopperTiling large = hopper_tiling_of(p), tiling = launch.small ? hopper_smaller(large) : large;
-  FlashHopperArgs<T> args = host_args<T>(p, forward, scratch, tiling, maps);
+  auto args = host_hopper_args<T>(maps, p, forward, scratch, tiling);
   args.shaw = scratch.shaw.fill<T>(HostQueue(), p, args, args.q, forward.tables);
   if (launch.spoil_terms) launch.spoil_terms(args.shaw);
   launch_kind<T, kRung, kEverything>(p, args, launch);
@@ -136,7 +116,7 @@ Outputs<float> run_rope(const Problem& p, const Inputs<float>& inputs, const Hos
   return run_forward<T>(p, inputs, layout, [&](const Forward& forward) {
     const Forward rotated = rotated_forward<T>(HostQueue(), p, forward, scratch);
     HostTensorMaps maps;
-    FlashHopperArgs<T> args = host_args<T>(p, rotated, scratch.hopper, hopper_tiling_of(p), maps);
+    auto args = host_hopper_args<T>(maps, p, rotated, scratch.hopper, hopper_tiling_of(p));
     args.rope = hopper_rope(p, scratch.angles);
     if (launch.spoil_rope) launch.spoil_rope(args.rope);
     launch_width<T, HopperKind::rope, kPersistent, kEverything>(p, args, launch);

@@ -32,9 +32,9 @@ struct Numbers {
     return static_cast<const uint16_t*>(
         tensor.data)[b * tensor.batch_stride + i * tensor.seq_stride + h * tensor.head_stride + c];
   }
-  HostTensorMap map(int rows) const {
+  HostTensorMap map(int rows, int heads = 1) const {
     REQUIRE(tma_accepts(tensor, shape));
-    return host_tensor_map(tensor.data, tensor_box(tensor, shape, rows));
+    return host_tensor_map(tensor.data, tensor_box(tensor, shape, rows, heads));
   }
 };
 
@@ -44,10 +44,11 @@ struct LoadedTile {
   int rows, width;
   std::vector<char> memory;
 
-  LoadedTile(const Numbers& numbers, int rows_, int b, int i0, int h)
+  /// `pack`: heads from h on, whose rows i0, i0 + 1, .. the tile's rows are in turn.
+  LoadedTile(const Numbers& numbers, int rows_, int b, int i0, int h, int pack = 1)
       : rows(rows_), width(static_cast<int>((numbers.shape.width + 63) / 64 * 64)) {
     memory.assign(static_cast<size_t>(kTile + 2 * rows * width), 0x55);
-    const HostTensorMap map = numbers.map(rows);
+    const HostTensorMap map = numbers.map(rows / pack, pack);
     CHECK(map.box_bytes() == static_cast<uint32_t>(rows * 128));
     for (int c = 0; c < width; c += 64) {
       tma_load(map, {c, h, i0, b}, memory.data(), kFirst, kTile + static_cast<uint32_t>(rows * 2 * c));
@@ -106,6 +107,53 @@ TEST_CASE("a box of TMA lies where kernels expect it, zeros beyond the tensor") 
           REQUIRE(tile.at(chunk + swizzled_128(i, c % 64)) == numbers.at(1, i0 + i, 1, c));
         }
       }
+    }
+  }
+}
+
+TEST_CASE("a box of packed queries holds the heads of a query side by side") {
+  const bool head_major = GENERATE(false, true);
+  const int64_t gap = GENERATE(0, 8);
+  for (const int pack : {1, 2, 4, 8, 16}) {
+    for (const int width : {40, 64, 200}) {
+      const Numbers numbers({2, 37, 32, width}, gap, head_major);
+      for (const int i0 : {0, 64 / pack, 36}) {  // the last one's rows end after one query
+        const LoadedTile tile(numbers, 64, 1, i0, 32 - 2 * pack, pack);
+        for (int row = 0; row < 64; ++row) {
+          for (int c = 0; c < tile.width; ++c) {
+            const uint32_t chunk = LoadedTile::kTile + static_cast<uint32_t>(c / 64 * 64 * 128);
+            REQUIRE(tile.at(chunk + swizzled_128(row, c % 64)) ==
+                    numbers.at(1, i0 + row / pack, 32 - 2 * pack + row % pack, c));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a box of packed outputs stores queries that are there, and nothing else") {
+  constexpr uint32_t kFrom = 2048;
+  const bool head_major = GENERATE(false, true);
+  for (const int pack : {1, 2, 4, 8, 16}) {
+    const Numbers expected({2, 5, 32, 64}, 8, head_major);
+    Numbers stored = expected;
+    stored.memory.assign(stored.memory.size(), 0);
+    stored.tensor.data =
+        stored.memory.data() + (static_cast<uint16_t*>(expected.tensor.data) - expected.memory.data());
+    const int i0 = 4, h = 32 - pack;  // of 16 / pack queries only the first is there, but for packs of 16
+    std::vector<char> shared(kFrom + 16 * 128);
+    for (int row = 0; row < 16; ++row) {
+      for (int c = 0; c < 64; ++c) {
+        const uint16_t number = row / pack == 0 ? expected.at(1, i0, h + row, c) : uint16_t{0xdead};
+        std::memcpy(shared.data() + kFrom + swizzled_128(row, c), &number, 2);
+      }
+    }
+    tma_store(stored.map(16 / pack, pack), {0, h, i0, 1}, shared.data(), 0, kFrom);
+    int64_t found = 0;
+    for (const uint16_t number : stored.memory) found += number != 0;
+    CHECK(found == pack * 64);
+    for (int head = 0; head < pack; ++head) {
+      for (int c = 0; c < 64; ++c) REQUIRE(stored.at(1, i0, h + head, c) == expected.at(1, i0, h + head, c));
     }
   }
 }

@@ -2,7 +2,9 @@
 // (variants/flash/flash_hopper_shape.cuh), against the plain tiles of the other fused kernels.
 
 #include <random>
+#include <set>
 
+#include "harness/oracle/cases.h"
 #include "tests/block_file.h"
 #include "tests/catch.h"
 #include "variants/flash/flash_hopper_args.cuh"
@@ -52,6 +54,60 @@ void check_walk(const Problem& p) {
     }
     REQUIRE(expected == place.last);
   }
+}
+
+struct PackedShape : FlashVisitShape {
+  int pack_shift;
+};
+/// Every query of every head in one row of a tile, beside its keys and values; and of every row of tiles the
+/// visits, against single pairs.
+template <int kRows, int kKeys>
+void check_packed(const Problem& p) {
+  using Walk = HopperWalk<kRows, kKeys, true, true>;
+  const int pack = hopper_pack(p.group());
+  const HopperSchedule schedule = HopperSchedule::of(p, kRows, pack);
+  const PackedShape shape{{FlashShape::of(p, p.mask_rule()), {}},
+                          std::countr_zero(static_cast<unsigned>(pack))};
+  std::vector<bool> seen(static_cast<size_t>(p.batch * p.heads_q * p.seq_q));
+  const HopperTiles tiles({kRows / 64, kKeys}, pack);
+  REQUIRE(int64_t{schedule.count()} == tiles.rows_of_tiles(p));
+  int64_t visits = 0;
+  for (uint32_t index = 0; index < schedule.count(); ++index) {
+    auto walk = Walk::of(shape, schedule.at(index));
+    const auto& place = walk.place;
+    const MaskRule rule = of_batch_entry(p.mask_rule(), place.b);
+    std::vector<KeyRange> ranges;
+    INFO(p.text() << ", row of tiles " << index);
+    for (int row = 0; row < kRows; ++row) {
+      const int64_t i = int64_t{place.i0} + Walk::Tiles::query_of(shape, row),
+                    h = place.h + Walk::Tiles::head_of(shape, row);
+      if (i >= p.seq_q) continue;
+      REQUIRE((h < p.heads_q && h / p.group() == place.head_kv));
+      const auto number = static_cast<size_t>((place.b * p.heads_q + h) * p.seq_q + i);
+      REQUIRE_FALSE(seen[number]);
+      seen[number] = true;
+      ranges.push_back(rule.row_range(0, i));
+    }
+    std::vector<bool> visited(static_cast<size_t>((p.seq_kv + kKeys - 1) / kKeys));
+    for (int visit = walk.first(shape); walk.more(visit); visit = walk.next(shape, visit)) {
+      walk.fetch(shape, visit);
+      REQUIRE_FALSE(walk.blocks_cut(visit));
+      visited.at(static_cast<size_t>(walk.tile(visit))) = true;
+      ++visits;
+    }
+    for (int tile = 0; tile < static_cast<int>(visited.size()); ++tile) {
+      const int64_t j0 = int64_t{tile} * kKeys;
+      int64_t visible = 0;
+      for (const KeyRange& range : ranges) {
+        visible += std::max(std::min(range.end, j0 + kKeys) - std::max(range.begin, j0), int64_t{0});
+      }
+      if (visible > 0) REQUIRE(visited[static_cast<size_t>(tile)]);
+      const bool full = visible == static_cast<int64_t>(ranges.size()) * kKeys;
+      if (visited[static_cast<size_t>(tile)]) REQUIRE(walk.band_cuts(tile) == !full);
+    }
+  }
+  REQUIRE(visits == tiles.visits(p));
+  REQUIRE(std::count(seen.begin(), seen.end(), true) == static_cast<int64_t>(seen.size()));
 }
 
 }  // namespace
@@ -131,6 +187,7 @@ TEST_CASE("hopper: keys and values of a section fit the second-level cache") {
   const auto section = [](const char* text) {
     return HopperSchedule::of(Problem::parse(std::string(text) + ",dtype=bf16"), 128).section();
   };
+  CHECK(HopperSchedule::of(causal, 128, 4).section() == 8);  // the same heads, in packs of four
   CHECK(section("b=2,hq=16,nq=8192,d=128") == 1);
   CHECK(section("hq=4,nq=1048576,d=256,mask=causal") == 1);
 }
@@ -168,6 +225,26 @@ TEST_CASE("hopper: the walk over tiles is that of the other kernels") {
       check_walk<192, 128, true>(p);
       check_walk<128, 80, true>(p);
       check_walk<64, 128, true>(p);
+    }
+  }
+}
+
+TEST_CASE("hopper: packed rows of tiles have every query of every head once, and visit what it sees") {
+  Random random(29);
+  for (const int group : {1, 2, 3, 4, 6, 8, 12, 16, 32, 48}) {
+    CHECK(hopper_pack(group) == (group % 16 == 0  ? 16
+                                 : group % 8 == 0 ? 8
+                                 : group % 4 == 0 ? 4
+                                                  : 2 - group % 2));
+    for (const char* mask : kMasks) {
+      for (int k = 0; k < 3; ++k) {
+        const std::string nq = std::to_string(draw(random, 1, 150)),
+                          nk = std::to_string(draw(random, 91, 400));
+        const Problem p = Problem::parse("b=2,hq=" + std::to_string(2 * group) + ",hk=2,nq=" + nq +
+                                         ",nk=" + nk + ",d=8,mask=" + mask);
+        check_packed<128, 128>(p);
+        check_packed<128, 80>(p);
+      }
     }
   }
 }
@@ -229,7 +306,7 @@ TEST_CASE("hopper: Shaw keys cost their terms, in work and in memory") {
 
 TEST_CASE("hopper: tiles by size") {
   const auto consumers = [](const char* text) {
-    return hopper_best_tiling(Problem::parse(std::string(text) + ",dtype=bf16"), 132).consumers;
+    return hopper_best_tiles(Problem::parse(std::string(text) + ",dtype=bf16"), 132).consumers;
   };
   CHECK(consumers("b=1,hq=16,nq=512,d=128") == 1);  // 64 rows of 128 queries would leave half the GPU idle
   CHECK(consumers("b=1,hq=16,nq=1024,d=128") == 2);
@@ -239,6 +316,59 @@ TEST_CASE("hopper: tiles by size") {
   CHECK(consumers("b=16,hq=32,nq=1024,d=64,mask=causal") == 2);  // 192 x 128 tiles waste half of the work
   CHECK(consumers("b=8,hq=32,nq=2048,d=64,mask=causal") == 3);
   CHECK(consumers("b=2,hq=8,nq=8192,d=256") == 2);
+}
+
+TEST_CASE("hopper: heads are packed where it saves rounds") {
+  const auto pack = [](const std::string& text) {
+    return hopper_best_tiles(Problem::parse(text + ",dtype=bf16"), 132).pack;
+  };
+  const std::string grouped = "b=8,hq=32,hk=4,d=128,nk=16384,";
+  CHECK(pack(grouped + "nq=32") == 8);  // 64 rows of tiles, one round; of one head 256, two rounds of 0.83
+  CHECK(pack(grouped + "nq=64,mask=causal") == 8);
+  CHECK(pack(grouped + "nq=129") == 8);   // 288 in three rounds; 512 in four
+  CHECK(pack(grouped + "nq=1024") == 1);  // as many rows of tiles
+  CHECK(pack(grouped + "nq=1025,mask=window:100:0") == 1);
+  // Packs span 32 queries instead of 128: 39 visits in 32 rows of tiles, 15 in 8.
+  CHECK(pack("b=8,hq=16,hk=4,d=128,nq=1024,mask=window:30:0") == 4);
+  CHECK(pack("b=8,hq=16,hk=4,d=128,nq=1024,mask=causal") == 1);
+  CHECK(pack(grouped + "nq=32,pos=alibi") == 1);
+  CHECK(pack(grouped + "nq=32,softcap=9") == 1);
+  CHECK(pack(grouped + "nq=32,pos=shaw-keys:9") == 1);
+  CHECK(pack("b=8,hq=32,hk=4,d=128,nq=32,nk=0") == 1);
+  CHECK(pack("b=8,hq=32,hk=32,d=128,nq=32,nk=16384") == 1);
+  CHECK(pack("b=1,hq=32,hk=4,d=128,nq=32,nk=16384") == 1);  // one round either way, of smaller tiles
+  CHECK(pack("b=1,hq=64,hk=8,d=128,nq=200") == 1);          // 104 or 128 rows of tiles, one round
+  CHECK(pack("b=16,hq=24,hk=4,d=128,nq=33,nk=4096") == 2);  // 192 in two rounds; 384 in three of 0.83
+  CHECK(pack("b=16,hq=24,hk=8,d=128,nq=33,nk=4096") == 1);  // groups of 3
+  CHECK(pack("b=8,hq=32,hk=4,d=256,nq=64,nk=4096") == 8);   // 128 in one round; 256 in two
+  CHECK(pack("b=8,hq=64,hk=8,d=64,nq=64,nk=8192") == 8);    // 256 in two rounds; 512 in four
+  CHECK(pack("b=8,hq=64,hk=8,d=64,nq=100,nk=8192") == 1);   // 448 in four rounds, 512 in four
+  Random random(1);
+  const BlockFile file(random_blocks(random, 32, 256, 16, 16));
+  CHECK(pack("b=8,hq=32,hk=4,d=128,nq=32,nk=256") == 8);
+  CHECK(pack("b=8,hq=32,hk=4,d=128,nq=32,nk=256,mask=blocks:" + file.path) == 1);
+}
+
+TEST_CASE("hopper: the default problems of the check have heads to pack, of every 16-bit type") {
+  BlockFiles files;
+  std::set<std::pair<Dtype, int>> packed;
+  for (const Case& checked : check_cases(SuiteSize::quick, files)) {
+    const Problem& p = checked.problem;
+    const bool short_of_bits = p.dtype == Dtype::bf16 || p.dtype == Dtype::f16;
+    if (!short_of_bits || p.pass == Pass::bwd || p.position.kind != PositionKind::none) continue;
+    if (hopper_best_tiles(p, 132).pack > 1) packed.insert({p.dtype, flash_mma_width(p)});
+  }
+  CHECK(packed == std::set<std::pair<Dtype, int>>{
+                      {Dtype::bf16, 64}, {Dtype::bf16, 128}, {Dtype::f16, 64}, {Dtype::f16, 128}});
+}
+
+TEST_CASE("hopper: packed tiles cost less work and fewer keys read") {
+  const Problem p = Problem::parse("b=8,hq=32,hk=4,nq=32,nk=16384,d=128,dtype=bf16");
+  const Cost cost = hopper_cost(p, hopper_best_tiles(p, 132));
+  const double queries = 8 * 32 * 32, tiles = 8 * 4 * 2 * 128;
+  CHECK(cost.exps == tiles * 128 * 128);
+  CHECK(cost.flops_executed == 4 * 128 * cost.exps);
+  CHECK(cost.bytes_moved == 2 * 256 * (queries + tiles * 128) + 4 * queries);
 }
 
 TEST_CASE("hopper: shared memory of every instance fits a block") {

@@ -96,6 +96,12 @@ constexpr const char* kStorage[] = {
     "hq=2,nq=390,d=128,mask=causal+document:130/3/40",
 };
 
+/// So many heads that packing the rows of a group into tiles saves a GPU of some 130 multiprocessors a round.
+constexpr const char* kGrouped[] = {
+    "b=2,hq=72,hk=9,nq=17,nk=40,d=40,mask=causal",
+    "b=2,hq=72,hk=9,nq=33,nk=50,d=72,dv=64,mask=window:20:9+padding:35/50",
+};
+
 constexpr const char* kBlocks[] = {
     "hq=2,nq=33,d=16,scope=block",
     "b=2,hq=4,hk=2,nq=65,d=16,dv=24,scope=block,dm=48,mask=causal",
@@ -130,6 +136,14 @@ class CaseList {
       mask.replace(at, 6, "blocks:" + files_.make(p.seq_q, p.seq_kv, 16, 8));
     }
     return shape + ",mask=" + mask;
+  }
+
+  /// To every fifth: 5 is prime to the counts of masks' shapes and positions' masks, so each kind stays
+  /// represented.
+  void thin() {
+    std::vector<Case> kept;
+    for (size_t c = 0; c < cases.size(); c += 5) kept.push_back(cases[c]);
+    cases = std::move(kept);
   }
 
   std::vector<Case> cases;
@@ -192,12 +206,11 @@ std::vector<Case> check_cases(SuiteSize size, BlockFiles& files) {
   }
   for (const char* block : kBlocks) list.add(block);
   for (const char* shape : kHeadMajor) list.add_both_passes(shape, Layout::head_major);
-  if (size == SuiteSize::full) return list.cases;
-  // Every fifth: 5 is prime to the counts of masks' shapes and positions' masks, so each kind stays
-  // represented.
-  std::vector<Case> quick;
-  for (size_t c = 0; c < list.cases.size(); c += 5) quick.push_back(list.cases[c]);
-  return quick;
+  if (size == SuiteSize::quick) list.thin();
+  for (const char* dtype : {",dtype=bf16", ",dtype=f16"}) {
+    for (const char* problem : kGrouped) list.add(problem + std::string(dtype));
+  }
+  return list.cases;
 }
 
 std::vector<Fill> check_fills(SuiteSize size) {

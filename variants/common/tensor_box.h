@@ -27,7 +27,8 @@ struct alignas(64) TensorMap {
   uint64_t opaque[16];
 };
 
-/// Boxes of rows of one head and 64 channels. Axes: channel, head, row, batch entry.
+/// Boxes of rows of some neighbouring heads and 64 channels; in shared memory the heads of a row lie
+/// together. Axes: channel, head, row, batch entry.
 struct TensorBox {
   static constexpr int kAxes = 4;
   uint64_t sizes[kAxes];        ///< of the tensor, in elements
@@ -35,7 +36,7 @@ struct TensorBox {
   uint32_t box[kAxes];          ///< elements copied at a time
 };
 template <class Void>
-TensorBox tensor_box(const BasicTensor<Void>& tensor, const TensorShape& shape, int rows) {
+TensorBox tensor_box(const BasicTensor<Void>& tensor, const TensorShape& shape, int rows, int heads = 1) {
   const auto size = [](int64_t count) { return static_cast<uint64_t>(count); };
   const auto bytes = [](int64_t stride, int64_t count) {  // of one row, the stride means nothing
     return count == 1 ? uint64_t{16} : static_cast<uint64_t>(2 * stride);
@@ -43,7 +44,7 @@ TensorBox tensor_box(const BasicTensor<Void>& tensor, const TensorShape& shape, 
   return {{size(shape.width), size(shape.heads), size(shape.seq), size(shape.batch)},
           {bytes(tensor.head_stride, shape.heads), bytes(tensor.seq_stride, shape.seq),
            bytes(tensor.batch_stride, shape.batch)},
-          {64, 1, static_cast<uint32_t>(rows), 1}};
+          {64, static_cast<uint32_t>(heads), static_cast<uint32_t>(rows), 1}};
 }
 
 }  // namespace attn

@@ -23,12 +23,12 @@ inline PFN_cuTensorMapEncodeTiled_v12000 tensor_map_encoder() {
   return encode;
 }
 
-/// Boxes of `rows` rows of one head and 64 channels, 128-byte swizzle.
+/// Boxes of `rows` rows of `heads` heads and 64 channels, 128-byte swizzle.
 /// Coordinates: channel, head, row, batch entry. T: Bf16 or F16. Throws where tma_accepts() is false.
 template <class T, class Void>
-TensorMap tensor_map(const BasicTensor<Void>& tensor, const TensorShape& shape, int rows) {
+TensorMap tensor_map(const BasicTensor<Void>& tensor, const TensorShape& shape, int rows, int heads = 1) {
   static_assert(sizeof(T) == 2, "16-bit numbers");
-  const TensorBox of = tensor_box(tensor, shape, rows);
+  const TensorBox of = tensor_box(tensor, shape, rows, heads);
   const cuuint32_t steps[] = {1, 1, 1, 1};
   static_assert(sizeof(TensorMap) == sizeof(CUtensorMap));
   TensorMap map;

@@ -48,7 +48,7 @@ class FlashCudaHopper final : public Variant {
   }
   Cost cost(const Problem& p) const override {
     return p.pass == Pass::bwd ? FlashCudaHopperBackward::cost(p)
-                               : hopper_cost(p, hopper_tiling_in_use<HopperTopRung>(p));
+                               : hopper_cost(p, hopper_tiles_in_use<HopperTopRung>(p));
   }
   void prepare(const Context& context, const Problem& p, Workspace& workspace) const override {
     if (p.pass == Pass::bwd) return FlashCudaHopperBackward::prepare(context, p, workspace);

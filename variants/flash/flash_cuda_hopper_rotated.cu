@@ -36,7 +36,7 @@ class FlashCudaHopperRotated final : public Variant {
     Scratch::take(p, counting);
   }
   Cost cost(const Problem& p) const override {
-    return rotated_cost(p, hopper_tiling_in_use<HopperTopRung>(p), RotatedAhead::q_and_k);
+    return rotated_cost(p, hopper_tiles_in_use<HopperTopRung>(p), RotatedAhead::q_and_k);
   }
   void prepare(const Context& context, const Problem& p, Workspace& workspace) const override {
     Scratch::take(p, workspace).prepare(CudaQueue(context.stream), p);

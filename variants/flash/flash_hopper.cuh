@@ -125,7 +125,8 @@ struct FlashHopper {
     for (int part = 0; part < kConsumers * (kWidth / 64); ++part) {
       const int group = part / (kWidth / 64), chunk = part % (kWidth / 64);
       tma_load(shared.queries(ring.stage) + static_cast<uint32_t>(part * 64 * 128), &args.q_map, full,
-               64 * chunk, place.h, static_cast<int>(place.i0) + 64 * group, place.b, L2Hint::evict_first);
+               64 * chunk, place.h, static_cast<int>(place.i0) + Walk::Tiles::query_of(args, 64 * group),
+               place.b, L2Hint::evict_first);
     }
   }
   ATTN_DEVICE void load_tile(uint32_t to, const TensorMap& map, uint32_t full, const Place& place,

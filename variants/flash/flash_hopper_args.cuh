@@ -2,6 +2,8 @@
 // From a problem to the arguments of the Hopper rungs: which instance and tiles, scratch, maps, cost. Nothing
 // here needs CUDA.
 
+#include <bit>
+
 #include "variants/flash/flash_hopper.cuh"
 #include "variants/flash/flash_mma_forward.cuh"
 
@@ -17,27 +19,58 @@ inline HopperTiling hopper_tiling_of(const Problem& p) {
   return hopper_tiling(flash_mma_width(p), hopper_kind(p));
 }
 
+/// How a problem is cut into tiles.
+struct HopperTiles : HopperTiling {
+  int pack = 1;  ///< heads whose rows share a tile; more than one only in instances of the kind `packed`
+
+  HopperTiles(HopperTiling tiling, int heads = 1) : HopperTiling(tiling), pack(heads) {}
+
+  /// Rows of tiles, of all heads and batch entries.
+  int64_t rows_of_tiles(const Problem& p) const { return flash_blocks(p, rows() / pack) / pack; }
+  /// Tiles that they visit.
+  int64_t visits(const Problem& p) const {
+    return count_visited_tiles(p, rows() / pack, keys) * (p.heads_q / pack);
+  }
+};
+inline HopperTiles hopper_packed_tiles(const Problem& p) {
+  return {hopper_tiling(flash_mma_width(p), HopperKind::packed), hopper_pack(p.group())};
+}
+
 /// Time of the forward in tiles of two warpgroups, one after the other on each multiprocessor. On an H200 a
 /// tile of three warpgroups (d = 64) takes 1.25 times as long as one of two, a tile of one 0.83 times.
-inline double hopper_time(const Problem& p, HopperTiling tiling, int64_t multiprocessors) {
+inline double hopper_time(const Problem& p, const HopperTiles& tiles, int64_t multiprocessors) {
   constexpr double kTimeOfTile[] = {0.83, 1, 1.25};
-  const auto rows = static_cast<double>(flash_blocks(p, tiling.rows()));
-  const double tiles = static_cast<double>(count_visited_tiles(p, tiling.rows(), tiling.keys) * p.heads_q);
+  const auto rows = static_cast<double>(tiles.rows_of_tiles(p));
+  const auto visits = static_cast<double>(tiles.visits(p));
   double rounds = rows / static_cast<double>(multiprocessors);
   if (rounds < 4) rounds = std::ceil(rounds);  // then no short row fills the gaps
-  return rounds * tiles / rows * kTimeOfTile[tiling.consumers - 1];
+  return rounds * visits / rows * kTimeOfTile[tiles.consumers - 1];
 }
 /// The table of visits is of the large tiles.
 inline bool hopper_may_be_smaller(const Problem& p) {
   return hopper_has_smaller(flash_mma_width(p), hopper_kind(p)) && !p.mask.has_blocks();
 }
-/// The faster one of two for short sequences, where rows of tiles are few or many of their tiles partial.
-inline HopperTiling hopper_best_tiling(const Problem& p, int64_t multiprocessors) {
+inline bool hopper_may_be_packed(const Problem& p) {
+  return hopper_kind(p) <= HopperKind::masked && !p.mask.has_blocks() && hopper_pack(p.group()) > 1;
+}
+/// The fastest one for short sequences, where rows of tiles are few or many of their tiles partial.
+inline HopperTiles hopper_best_tiles(const Problem& p, int64_t multiprocessors) {
   constexpr int64_t kShort = 4096;  // beyond, the larger tiles win, and counting takes longer than it saves
-  const HopperTiling large = hopper_tiling_of(p);
-  if (!hopper_may_be_smaller(p) || p.seq_q > kShort || p.seq_q == 0) return large;
-  const HopperTiling small = hopper_smaller(large);
-  return hopper_time(p, small, multiprocessors) < hopper_time(p, large, multiprocessors) ? small : large;
+  constexpr int64_t kFew = 1024;    // beyond, tiles of one head are full but for a tenth
+  constexpr double kClearly = 0.9;  // packed tiles have not been measured
+  HopperTiles best = hopper_tiling_of(p);
+  const bool packed = p.seq_q <= kFew && hopper_may_be_packed(p);
+  if (p.seq_q > kShort || p.seq_q == 0 || !(hopper_may_be_smaller(p) || packed)) return best;
+  double time = hopper_time(p, best, multiprocessors);
+  const auto consider = [&](const HopperTiles& tiles, double factor) {
+    const double found = hopper_time(p, tiles, multiprocessors);
+    if (found >= factor * time) return;
+    time = found;
+    best = tiles;
+  };
+  if (hopper_may_be_smaller(p)) consider(hopper_smaller(best), 1);
+  if (packed) consider(hopper_packed_tiles(p), kClearly);
+  return best;
 }
 
 struct HopperScratch : FlashMmaScratch {
@@ -76,18 +109,20 @@ inline bool hopper_strides(const Problem& p, const Forward& forward) {
          (tma_accepts(forward.k, hopper_k_shape(p)) && tma_accepts(forward.v, hopper_v_shape(p)));
 }
 
-/// Enqueues the biases too; Shaw terms are the caller's. make_map(tensor, shape, rows of a box) returns a
-/// TensorMap.
+/// Enqueues the biases too; Shaw terms are the caller's. make_map(tensor, shape, rows of a box, its heads)
+/// returns a TensorMap.
 template <class T, class Queue, class MakeMap>
 FlashHopperArgs<T> hopper_args(const Queue& queue, const Problem& p, const Forward& forward,
-                               const HopperScratch& scratch, const MakeMap& make_map, HopperTiling tiling) {
+                               const HopperScratch& scratch, const MakeMap& make_map,
+                               const HopperTiles& tiles) {
   FlashHopperArgs<T> args{{FlashShape::of(p, scratch.mask.rule(p)), scratch.visits}};
-  args.q_map = make_map(forward.q, hopper_q_shape(p), 64);
+  const int pack = tiles.pack;
+  args.q_map = make_map(forward.q, hopper_q_shape(p), 64 / pack, pack);
   if (p.seq_kv > 0) {  // no map is made of an empty tensor, and none is used
-    args.k_map = make_map(forward.k, hopper_k_shape(p), tiling.keys);
-    args.v_map = make_map(forward.v, hopper_v_shape(p), tiling.keys);
+    args.k_map = make_map(forward.k, hopper_k_shape(p), tiles.keys, 1);
+    args.v_map = make_map(forward.v, hopper_v_shape(p), tiles.keys, 1);
   }
-  args.o_map = make_map(forward.o, hopper_o_shape(p), 16);
+  args.o_map = make_map(forward.o, hopper_o_shape(p), 16 / pack, pack);
   args.q = gpu_tensor<const T>(forward.q);
   args.k = gpu_tensor<const T>(forward.k);
   args.v = gpu_tensor<const T>(forward.v);
@@ -97,17 +132,17 @@ FlashHopperArgs<T> hopper_args(const Queue& queue, const Problem& p, const Forwa
   args.scale = static_cast<float>(p.softmax_scale());
   args.softcap = static_cast<float>(p.softcap);
   args.bias = scratch.bias.fill(queue, p, forward.tables, kLog2e);
-  args.schedule = HopperSchedule::of(p, tiling.rows());
+  args.schedule = HopperSchedule::of(p, tiles.rows(), pack);
   args.taken = scratch.taken;
+  args.pack_shift = std::countr_zero(static_cast<unsigned>(pack));
   return args;
 }
 
 /// What the kernels execute: whole tiles, visible or not, over padded channels; Shaw terms before.
-inline Cost hopper_cost(const Problem& p, HopperTiling tiling) {
+inline Cost hopper_cost(const Problem& p, const HopperTiles& tiling) {
   const int width = flash_mma_width(p), keys = tiling.keys, rows = tiling.rows();
-  const double heads = static_cast<double>(p.heads_q),
-               tiles = heads * static_cast<double>(count_visited_tiles(p, rows, keys)),
-               pairs = tiles * rows * keys, queries = heads * static_cast<double>(p.batch * p.seq_q);
+  const auto tiles = static_cast<double>(tiling.visits(p));
+  const double pairs = tiles * rows * keys, queries = static_cast<double>(p.heads_q * p.batch * p.seq_q);
   const auto channels = static_cast<double>(p.head_dim + p.value_dim);
   Cost cost;
   cost.flops_executed = 2 * 2 * width * pairs;

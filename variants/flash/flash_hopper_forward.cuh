@@ -3,6 +3,7 @@
 
 #include "variants/common/tensor_map.h"
 #include "variants/flash/flash_hopper_args.cuh"
+#include "variants/flash/flash_hopper_top.h"
 #include "variants/flash/flash_mma_common.h"
 
 namespace attn {
@@ -85,19 +86,19 @@ void launch_hopper(const CudaQueue& queue, const Problem& p, const FlashHopperAr
   }
 }
 template <class Rungs>
-HopperTiling hopper_tiling_in_use(const Problem& p) {
-  return Rungs::kTop ? hopper_best_tiling(p, CudaQueue::gpu().multiprocessors) : hopper_tiling_of(p);
+HopperTiles hopper_tiles_in_use(const Problem& p) {
+  return Rungs::kTop ? hopper_best_tiles(p, CudaQueue::gpu().multiprocessors) : hopper_tiling_of(p);
 }
 
 template <class T>
 FlashHopperArgs<T> hopper_device_args(const CudaQueue& queue, const Problem& p, const Forward& forward,
-                                      const HopperScratch& scratch, HopperTiling tiling) {
+                                      const HopperScratch& scratch, const HopperTiles& tiles) {
   return hopper_args<T>(
       queue, p, forward, scratch,
-      [](const auto& tensor, const TensorShape& shape, int rows) {
-        return tensor_map<T>(tensor, shape, rows);
+      [](const auto& tensor, const TensorShape& shape, int rows, int heads) {
+        return tensor_map<T>(tensor, shape, rows, heads);
       },
-      tiling);
+      tiles);
 }
 
 /// Without Shaw terms. Tensors that TMA does not accept go to the rung below, flash/cuda/mma.
@@ -108,7 +109,8 @@ void hopper_forward(const Context& context, const Problem& p, const Forward& for
   if (!hopper_strides(p, forward)) {
     return enqueue_flash_mma_common(context.stream, p, forward, scratch);
   }
-  const HopperTiling tiling = hopper_tiling_in_use<Rungs>(p);
+  const HopperTiles tiling = hopper_tiles_in_use<Rungs>(p);
+  if (tiling.pack > 1) return hopper_forward_packed(context, p, forward, scratch);
   const FlashHopperArgs<T> args = hopper_device_args<T>(queue, p, forward, scratch, tiling);
   switch (hopper_kind(p)) {
     case HopperKind::plain:
@@ -123,6 +125,7 @@ void hopper_forward(const Context& context, const Problem& p, const Forward& for
       return;
     case HopperKind::shaw:  // flash_cuda_hopper_shaw.cu
     case HopperKind::rope:  // flash_cuda_hopper_rope.cu
+    case HopperKind::packed:
       return;
   }
 }

@@ -138,8 +138,8 @@ inline HopperRope hopper_rope(const Problem& p, const RopeAngles& angles) {
 }
 
 /// What is rotated ahead is read and written once more; each row rotated anywhere reads its angles.
-inline Cost rotated_cost(const Problem& p, HopperTiling tiling, RotatedAhead ahead) {
-  Cost cost = hopper_cost(p, tiling);
+inline Cost rotated_cost(const Problem& p, const HopperTiles& tiles, RotatedAhead ahead) {
+  Cost cost = hopper_cost(p, tiles);
   const auto width = static_cast<double>(p.head_dim),
              queries = static_cast<double>(p.batch * p.heads_q * p.seq_q),
              keys = static_cast<double>(p.batch * p.heads_kv * p.seq_kv);

@@ -22,6 +22,7 @@ struct FlashHopperArgs : FlashVisitShape {
   unsigned* taken;  ///< rows of tiles that persistent blocks took beyond their first; 0 between calls
   FlashShawArgs shaw;
   HopperRope rope;
+  int pack_shift;  ///< packed: the logarithm of HopperTiles::pack
 };
 
 template <class T, int kWidth, HopperKind kKind, HopperTiling kTiling>
@@ -32,6 +33,7 @@ struct HopperRows {
   static constexpr bool kCapped = kKind == HopperKind::capped;
   static constexpr bool kShaw = kKind == HopperKind::shaw;
   static constexpr bool kRope = kKind == HopperKind::rope;
+  static constexpr bool kPacked = kKind == HopperKind::packed;
   static constexpr int kRows = kTiling.rows();
   static constexpr int kKeys = kTiling.keys;
   static constexpr int kKeyTiles = kKeys / 8;
@@ -40,7 +42,7 @@ struct HopperRows {
                 "the visible keys of a row and thread are the bits of one number");
 
   using Args = FlashHopperArgs<T>;
-  using Walk = HopperWalk<kRows, kKeys, kMasked>;
+  using Walk = HopperWalk<kRows, kKeys, kMasked, kPacked>;
   using Tiles = typename Walk::Tiles;
   using Place = typename Walk::Place;
 
@@ -65,6 +67,12 @@ struct HopperRows {
 
   /// Of the block: row r (0 or 1) of the thread.
   ATTN_DEVICE int row_of(int r) const { return group * 64 + warp * 16 + mma_c(lane, 2 * r).row; }
+  /// Of a row of the block. Row: int, or int64_t, in which the compiler then adds.
+  template <class Row>
+  ATTN_DEVICE int64_t query_of(const Place& place, Row row) const {
+    return int64_t{place.i0} + Tiles::query_of(args, row);
+  }
+  ATTN_DEVICE int head_of(const Place& place, int row) const { return place.h + Tiles::head_of(args, row); }
 
   ATTN_DEVICE void start() {
     ATTN_UNROLL
@@ -150,9 +158,9 @@ struct HopperRows {
       sum[r] = combine_lanes<Sum, 4>(sum[r]);
       const bool empty = sum[r] == 0;
       inverse[r] = empty ? 0.0f : 1 / sum[r];
-      const int64_t i = int64_t{place.i0} + row_of(r);
+      const int64_t i = query_of(place, row_of(r));
       if (lane % 4 == 0 && i < args.seq_q) {
-        args.lse[(place.b * args.heads_q + place.h) * args.seq_q + i] =
+        args.lse[(place.b * args.heads_q + head_of(place, row_of(r))) * args.seq_q + i] =
             empty ? -INFINITY : (reference[r] + log2f(sum[r])) * kLn2;
       }
     }
@@ -174,7 +182,7 @@ struct HopperRows {
     for (int c = 0; c < kWidth / 64; ++c) {
       if (64 * c < args.value_dim) {
         tma_store(&args.o_map, output_place(rows, 0, 64 * c), 64 * c, place.h,
-                  static_cast<int>(place.i0) + group * 64 + warp * 16, place.b);
+                  static_cast<int>(query_of(place, group * 64 + warp * 16)), place.b);
       }
     }
     bulk_commit();
@@ -251,7 +259,7 @@ struct HopperRows {
     const int length = near_distance(int64_t{place.keys} - j0);
     ATTN_UNROLL
     for (int r = 0; r < 2; ++r) {
-      const int64_t i = int64_t{place.i0} + row_of(r);
+      const int64_t i = query_of(place, row_of(r));
       int begin = 0, end = length;
       if constexpr (kMasked) {
         begin = near_distance(i - j0 + args.rule.band_low);
@@ -323,11 +331,12 @@ struct HopperRows {
   /// Of one row of the warp's 16; all lanes together.
   ATTN_DEVICE void repair_row(const Place& place, int row, float referred, float divided,
                               uint32_t rows) const {
-    const int64_t i = int64_t{place.i0} + group * 64 + warp * 16 + row;
+    const int64_t i = query_of(place, int64_t{group * 64} + warp * 16 + row);
+    const int h = head_of(place, row);  // 16 rows are whole queries
     const int first = recomputed(lane);
     if (i >= args.seq_q) return;
     float query[kOwn], sums[kOwn];
-    const T* q = args.q.row(place.b, i, place.h);
+    const T* q = args.q.row(place.b, i, h);
     ATTN_UNROLL
     for (int k = 0; k < kOwn; ++k) {
       sums[k] = query[k] = 0;

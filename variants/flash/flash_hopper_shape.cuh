@@ -18,8 +18,9 @@ struct HopperRung {
 };
 
 /// What an instance can do: nothing more; a mask; a mask and a Toeplitz bias; that, a softcap and a negative
-/// scale; a mask and Shaw's key terms; a mask and RoPE of the queries.
-enum class HopperKind { plain, masked, biased, capped, shaw, rope };
+/// scale; a mask and Shaw's key terms; a mask and RoPE of the queries; a mask, and tiles of
+/// the rows of several heads.
+enum class HopperKind { plain, masked, biased, capped, shaw, rope, packed };
 
 struct HopperTiling {
   int consumers;  ///< warpgroups that compute, 64 queries each. Three leave 160 registers to a thread
@@ -46,6 +47,10 @@ constexpr bool hopper_has_smaller(int width, HopperKind kind) {
   return width <= 128 && kind <= HopperKind::masked;
 }
 constexpr HopperTiling hopper_smaller(HopperTiling tiling) { return {tiling.consumers - 1, tiling.keys}; }
+
+/// Heads of a group whose rows may share tiles: row r is then query r / pack of head r % pack. A power of two
+/// that divides the group, and at most 16, so that the rows of a warp are whole queries.
+constexpr int hopper_pack(int64_t group) { return static_cast<int>(std::min(group & -group, int64_t{16})); }
 
 /// Places in shared memory, from a multiple of 1024 bytes on. Tiles are chunks of 64 channels (wgmma.cuh);
 /// the queries of each warpgroup lie together, and its rows of O take their place. kBiased: a tile of keys
@@ -151,14 +156,16 @@ class HopperSchedule {
         by_heads_q_(static_cast<uint32_t>(heads_q)),
         by_group_(static_cast<uint32_t>(heads_q / heads_kv)) {}
 
-  static HopperSchedule of(const Problem& p, int rows) {
-    const int64_t rows_of_head = (p.seq_q + rows - 1) / rows;
+  /// `pack`: heads that share tiles of `rows` rows, and are one head here.
+  static HopperSchedule of(const Problem& p, int rows, int pack = 1) {
+    const int64_t rows_of_head = (p.seq_q * pack + rows - 1) / rows, heads_q = p.heads_q / pack;
     int64_t section = 1;
     if (p.mask.has_band()) {  // else all rows are equally long
-      const int64_t bytes = std::max(p.seq_kv * (p.head_dim + p.value_dim) * 2 / p.group(), int64_t{1});
-      section = std::clamp(kCacheBytes / bytes, int64_t{1}, p.batch * p.heads_q);
+      const int64_t group = p.group() / pack;
+      const int64_t bytes = std::max(p.seq_kv * (p.head_dim + p.value_dim) * 2 / group, int64_t{1});
+      section = std::clamp(kCacheBytes / bytes, int64_t{1}, p.batch * heads_q);
     }
-    return {rows_of_head, p.heads_q, p.heads_kv, p.batch, section};
+    return {rows_of_head, heads_q, p.heads_kv, p.batch, section};
   }
 
   ATTN_HOST_DEVICE uint32_t count() const { return rows_ * heads_; }
@@ -183,22 +190,26 @@ class HopperSchedule {
 };
 
 /// The tiles that a block of queries visits, and which of them need mask arithmetic. Two comparisons tell
-/// what a band cuts; what a block mask leaves stands in a table.
-template <int kRows, int kKeys, bool kMasked>
+/// what a band cuts; what a block mask leaves stands in a table. kPacked: see FlashTiles; without block
+/// masks.
+template <int kRows, int kKeys, bool kMasked, bool kPacked = false>
 struct HopperWalk {
-  using Tiles = FlashTiles<kRows, kKeys, kMasked>;
+  static constexpr bool kListed = kMasked && !kPacked;  ///< there may be such a table
+  using Tiles = FlashTiles<kRows, kKeys, kMasked, kPacked>;
   using Place = typename Tiles::Place;
 
   Place place;
   int full_from, full_to;  ///< no band cuts a tile that lies in [full_from, full_to)
   int fetched;             ///< under a block mask
 
-  ATTN_HOST_DEVICE static HopperWalk of(const FlashVisitShape& shape, const HopperSchedule::Row& row) {
+  template <class Shape>
+  ATTN_HOST_DEVICE static HopperWalk of(const Shape& shape, const HopperSchedule::Row& row) {
     HopperWalk walk;
     walk.place.b = row.b;
     walk.place.h = row.h;
+    if constexpr (kPacked) walk.place.h <<= shape.pack_shift;
     walk.place.head_kv = row.head_kv;
-    walk.place.i0 = row.number * kRows;
+    walk.place.i0 = row.number * static_cast<uint32_t>(Tiles::query_of(shape, kRows));
     Tiles::find_keys(shape, walk.place);
     walk.full_from = 0;
     int64_t to = walk.place.keys;
@@ -214,16 +225,16 @@ struct HopperWalk {
   }
   /// The first visit (flash_visits.cuh); then fetch() and next() for each behind it, until more() says no.
   ATTN_HOST_DEVICE int first(const FlashVisitShape& shape) const {
-    return kMasked && shape.visits.words ? fetched : place.first;
+    return kListed && shape.visits.words ? fetched : place.first;
   }
   /// Asks for the visit behind this one, any time before next(): the answer of memory takes a while.
   ATTN_HOST_DEVICE void fetch(const FlashVisitShape& shape, int visit) { fetch_from(shape, tile(visit) + 1); }
   ATTN_HOST_DEVICE int next(const FlashVisitShape& shape, int visit) const {
-    return kMasked && shape.visits.words ? fetched : visit + 1;
+    return kListed && shape.visits.words ? fetched : visit + 1;
   }
   ATTN_HOST_DEVICE bool more(int visit) const { return tile(visit) < place.last; }
-  ATTN_HOST_DEVICE static int tile(int visit) { return kMasked ? visit & ~kCutTile : visit; }
-  ATTN_HOST_DEVICE static bool blocks_cut(int visit) { return kMasked && (visit & kCutTile) != 0; }
+  ATTN_HOST_DEVICE static int tile(int visit) { return kListed ? visit & ~kCutTile : visit; }
+  ATTN_HOST_DEVICE static bool blocks_cut(int visit) { return kListed && (visit & kCutTile) != 0; }
   /// Whether the band or the end of the keys hides some pair of the tile.
   ATTN_HOST_DEVICE bool band_cuts(int tile) const {
     const int j0 = tile * kKeys;
@@ -232,7 +243,7 @@ struct HopperWalk {
 
  private:
   ATTN_HOST_DEVICE void fetch_from(const FlashVisitShape& shape, int from) {
-    if constexpr (kMasked) {
+    if constexpr (kListed) {
       if (shape.visits.words) fetched = shape.visits.from(place.i0 / kRows, from);
     }
   }

@@ -25,7 +25,7 @@ class FlashHopperRung final : public Variant {
     HopperScratch::take(p, counting);
   }
   Cost cost(const Problem& p) const override {
-    return hopper_cost(p, hopper_tiling_in_use<HopperOneRung<kRung>>(p));
+    return hopper_cost(p, hopper_tiles_in_use<HopperOneRung<kRung>>(p));
   }
   void prepare(const Context& context, const Problem& p, Workspace& workspace) const override {
     HopperScratch::take(p, workspace).prepare(CudaQueue(context.stream), p);

@@ -21,15 +21,28 @@ struct FlashShape {
 
 /// A block has kRows queries of one head; a tile has kKeys keys. kMasked: the problem has a mask. Sequences
 /// are at most 2^31 long, so that 32 bits hold a place; the kernels are short of registers.
-template <int kRows, int kKeys, bool kMasked>
+/// kPacked: it has kRows rows, each a query of one of 2^pack_shift heads, and its Shape has pack_shift.
+template <int kRows, int kKeys, bool kMasked, bool kPacked = false>
 struct FlashTiles {
   struct Place {
-    int b, h, head_kv;
+    int b, h, head_kv;          ///< of packed rows, the first head
     uint32_t i0;                ///< first query
     uint32_t keys;              ///< of the batch entry
     int first, last;            ///< tiles that may have to be visited
     int full_first, full_last;  ///< tiles that only a block mask may cut; found once, not tile by tile
   };
+
+  /// Of a row of the block: its query, and its head, counted from those of the place.
+  template <class Shape, class Row>
+  ATTN_HOST_DEVICE static Row query_of(const Shape& shape, Row row) {
+    if constexpr (kPacked) return row >> shape.pack_shift;
+    return row;
+  }
+  template <class Shape>
+  ATTN_HOST_DEVICE static int head_of(const Shape& shape, int row) {
+    if constexpr (kPacked) return row & ((1 << shape.pack_shift) - 1);
+    return 0;
+  }
 
   /// `index` is below 2^31. Later queries first: under a causal mask they have the most work.
   ATTN_HOST_DEVICE static Place place_of(const FlashShape& shape, int64_t index) {
@@ -44,7 +57,8 @@ struct FlashTiles {
     return place;
   }
   /// The keys of a place whose head and queries are known.
-  ATTN_HOST_DEVICE static void find_keys(const FlashShape& shape, Place& place) {
+  template <class Shape>
+  ATTN_HOST_DEVICE static void find_keys(const Shape& shape, Place& place) {
     place.keys = static_cast<uint32_t>(kMasked ? shape.rule.key_length(place.b) : shape.seq_kv);
     TileRange range{0, (shape.seq_kv + kKeys - 1) / kKeys}, full{0, shape.seq_kv / kKeys};
     if constexpr (kMasked) {
@@ -57,8 +71,9 @@ struct FlashTiles {
     place.full_last = static_cast<int>(full.last);
   }
   /// Behind the last query.
-  ATTN_HOST_DEVICE static int64_t end_of(const FlashShape& shape, const Place& place) {
-    const int64_t end = int64_t{place.i0} + kRows;
+  template <class Shape>
+  ATTN_HOST_DEVICE static int64_t end_of(const Shape& shape, const Place& place) {
+    const int64_t end = int64_t{place.i0} + query_of(shape, kRows);
     return end < shape.seq_q ? end : shape.seq_q;
   }
   /// The mask of the batch entry.
