@@ -10,7 +10,9 @@ namespace {
 
 template <class T>
 struct Launch : HostHopperLaunch {
+  int splits = 1;
   std::function<void(FlashHopperArgs<T>&, HostTensorMaps&)> spoil = nullptr;
+  std::function<void(const HopperScratch&)> spoil_splits = nullptr;
 };
 
 template <class T, int kWidth>
@@ -21,18 +23,22 @@ void launch_width(const FlashHopperArgs<T>& args, const Launch<T>& launch) {
 template <class T>
 Outputs<float> run_packed(const Problem& p, const Inputs<float>& inputs, const HostLayout& layout,
                           const Launch<T>& launch) {
-  HostWorkspace workspace([&](Workspace& counting) { HopperScratch::take(p, counting); });
-  const HopperScratch scratch = HopperScratch::take(p, workspace.granting);
+  HopperTiles tiles = hopper_packed_tiles(p);
+  tiles.splits = launch.splits;
+  HostWorkspace workspace([&](Workspace& counting) { HopperScratch::take(p, counting, tiles); });
+  const HopperScratch scratch = HopperScratch::take(p, workspace.granting, tiles);
   scratch.prepare(HostQueue(), p);
   return run_forward<T>(p, inputs, layout, [&](const Forward& forward) {
     HostTensorMaps maps;
     const int width = flash_mma_width(p);
-    auto args = host_hopper_args<T>(maps, p, forward, scratch, hopper_packed_tiles(p));
+    auto args = host_hopper_args<T>(maps, p, forward, scratch, tiles);
     if (launch.spoil) launch.spoil(args, maps);
     if (width == 64) launch_width<T, 64>(args, launch);
     if (width == 128) launch_width<T, 128>(args, launch);
     if (width == 256) launch_width<T, 256>(args, launch);
     REQUIRE(*scratch.taken == 0);
+    if (launch.spoil_splits) launch.spoil_splits(scratch);
+    hopper_merge<T>(HostQueue(), p, forward, scratch);
   });
 }
 
@@ -50,8 +56,10 @@ void check_packed(const std::string& text, Fill fill = Fill::peaked, uint64_t or
     launch.how.seed = seed;
     launch.how.shared_first = seed % 2 == 0 ? 1024 : 1040;
     launch.blocks = 1 + static_cast<int>(seed % 3);
+    launch.splits = 1 + static_cast<int>(2 * (seed - 1) % 7);  // 1, 3, 5, 7, 2, ..
     const Verdict verdict = compare(p, truth, run_packed<T>(p, inputs, layout, launch));
-    INFO(text << " seed " << seed << " fill " << to_text(fill) << ": " << verdict.reason);
+    INFO(text << " seed " << seed << " splits " << launch.splits << " fill " << to_text(fill) << ": "
+              << verdict.reason);
     CHECK(verdict.ok);
   }
 }
@@ -109,15 +117,17 @@ TEST_CASE("packed hopper on the host: late and large maxima") {
 }
 
 TEST_CASE("packed hopper on the host: NaN in keys a row does not see leaves the row as it was") {
-  const Problem p = parse("b=1,hq=8,hk=2,nq=70,nk=90,d=128,dv=72,mask=causal", Dtype::bf16);
+  Launch<Bf16> launch;
+  launch.splits = GENERATE(1, 2);
+  const Problem p = parse("b=1,hq=8,hk=2,nq=70,nk=190,d=128,dv=72,mask=causal", Dtype::bf16);
   const Inputs<float> clean = make_inputs(p, Fill::normal, 3);
   Inputs<float> poisoned = clean;
-  constexpr int64_t kBad = 50, kBadHead = 1;  // of the keys and values
+  constexpr int64_t kBad = 150, kBadHead = 1;  // of the keys and values
   const auto row = kBad * p.heads_kv + kBadHead;
   std::fill_n(poisoned.k.begin() + row * p.head_dim, p.head_dim, kNan);
   std::fill_n(poisoned.v.begin() + row * p.value_dim, p.value_dim, kNan);
-  const Outputs<float> expected = run_packed<Bf16>(p, clean, {}, {}),
-                       found = run_packed<Bf16>(p, poisoned, {}, {});
+  const Outputs<float> expected = run_packed<Bf16>(p, clean, {}, launch),
+                       found = run_packed<Bf16>(p, poisoned, {}, launch);
   const MaskRule rule = p.mask_rule();
   for (int64_t i = 0; i < p.seq_q; ++i) {
     for (int64_t h = 0; h < p.heads_q; ++h) {
@@ -182,4 +192,22 @@ TEST_CASE("packed hopper on the host: errors in packs and boxes show") {
   CHECK_FALSE(
       judged([&](Args& args, HostTensorMaps& maps) { args.o_map = changed(args.o_map, maps, exchanged); }).o);
   CHECK_FALSE(judged([&](Args& args, HostTensorMaps&) { args.lse += p.seq_q; }).lse);
+}
+
+TEST_CASE("packed hopper on the host: splits of the keys, and errors in what they leave") {
+  const Problem p = parse("b=2,hq=8,hk=2,nq=20,nk=600,d=128,dv=40,mask=causal", Dtype::bf16);
+  const Inputs<float> inputs = make_inputs(p, Fill::peaked, 7);
+  const Truth truth = make_truth(p, inputs, {});
+  Launch<Bf16> launch;
+  launch.splits = 3;
+  const auto judged = [&](std::function<void(const HopperScratch&)> spoil) {
+    launch.spoil_splits = std::move(spoil);
+    return compare(p, truth, run_packed<Bf16>(p, inputs, {}, launch)).ok;
+  };
+  CHECK(judged(nullptr));
+  CHECK_FALSE(judged([](const HopperScratch& scratch) { scratch.partial_rl->x += 1; }));
+  CHECK_FALSE(judged([](const HopperScratch& scratch) { scratch.partial_rl->y *= 1.1f; }));
+  CHECK_FALSE(judged([](const HopperScratch& scratch) { --scratch.starts[1]; }));
+  CHECK_FALSE(judged([](const HopperScratch& scratch) { ++scratch.starts[1]; }));
+  CHECK_FALSE(judged([&](const HopperScratch& scratch) { scratch.partial_o[p.value_dim - 1] += 1; }));
 }

@@ -95,8 +95,8 @@ template <class T, HopperRung kRung, bool kEverything = false>
 Outputs<float> run_rotated(const Problem& p, const Inputs<float>& inputs, const HostLayout& layout,
                            const Launch& launch) {
   using Scratch = RotatedScratch<RotatedAhead::q_and_k>;
-  HostWorkspace workspace([&](Workspace& counting) { Scratch::take(p, counting); });
-  Scratch scratch = Scratch::take(p, workspace.granting);
+  HostWorkspace workspace([&](Workspace& counting) { Scratch::take(p, counting, hopper_tiling_of(p)); });
+  Scratch scratch = Scratch::take(p, workspace.granting, hopper_tiling_of(p));
   scratch.prepare(HostQueue(), p);
   if (launch.spoil_angles) launch.spoil_angles(scratch.angles);
   return run_forward<T>(p, inputs, layout, [&](const Forward& forward) {
@@ -110,8 +110,8 @@ template <class T, bool kEverything>
 Outputs<float> run_rope(const Problem& p, const Inputs<float>& inputs, const HostLayout& layout,
                         const Launch& launch) {
   using Scratch = RotatedScratch<RotatedAhead::k>;
-  HostWorkspace workspace([&](Workspace& counting) { Scratch::take(p, counting); });
-  const Scratch scratch = Scratch::take(p, workspace.granting);
+  HostWorkspace workspace([&](Workspace& counting) { Scratch::take(p, counting, hopper_tiling_of(p)); });
+  const Scratch scratch = Scratch::take(p, workspace.granting, hopper_tiling_of(p));
   scratch.prepare(HostQueue(), p);
   return run_forward<T>(p, inputs, layout, [&](const Forward& forward) {
     const Forward rotated = rotated_forward<T>(HostQueue(), p, forward, scratch);
@@ -328,8 +328,8 @@ TEST_CASE("hopper on the host: RoPE of the queries inside the kernel") {
 TEST_CASE("hopper on the host: rotated rows from tensors that are not aligned") {
   const Problem p = Problem::parse("b=2,hq=3,hk=3,nq=5,nk=7,d=24,dtype=bf16,pos=rope:10000");
   using Scratch = RotatedScratch<RotatedAhead::q_and_k>;
-  HostWorkspace workspace([&](Workspace& counting) { Scratch::take(p, counting); });
-  const Scratch scratch = Scratch::take(p, workspace.granting);
+  HostWorkspace workspace([&](Workspace& counting) { Scratch::take(p, counting, hopper_tiling_of(p)); });
+  const Scratch scratch = Scratch::take(p, workspace.granting, hopper_tiling_of(p));
   scratch.prepare(HostQueue(), p);
   const Inputs<float> inputs = make_inputs(p, Fill::normal, 7);
   const auto rotated = [&](int64_t gap) {

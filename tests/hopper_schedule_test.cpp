@@ -57,24 +57,24 @@ void check_walk(const Problem& p) {
 }
 
 struct PackedShape : FlashVisitShape {
-  int pack_shift;
+  int pack_shift, splits;
 };
 /// Every query of every head in one row of a tile, beside its keys and values; and of every row of tiles the
-/// visits, against single pairs.
+/// visits, against single pairs, each in one split.
 template <int kRows, int kKeys>
-void check_packed(const Problem& p) {
+void check_packed(const Problem& p, int splits = 1) {
   using Walk = HopperWalk<kRows, kKeys, true, true>;
   const int pack = hopper_pack(p.group());
-  const HopperSchedule schedule = HopperSchedule::of(p, kRows, pack);
-  const PackedShape shape{{FlashShape::of(p, p.mask_rule()), {}},
-                          std::countr_zero(static_cast<unsigned>(pack))};
+  const HopperSchedule schedule = HopperSchedule::of(p, kRows, pack, splits);
+  const PackedShape shape{
+      {FlashShape::of(p, p.mask_rule()), {}}, std::countr_zero(static_cast<unsigned>(pack)), splits};
   std::vector<bool> seen(static_cast<size_t>(p.batch * p.heads_q * p.seq_q));
   const HopperTiles tiles({kRows / 64, kKeys}, pack);
-  REQUIRE(int64_t{schedule.count()} == tiles.rows_of_tiles(p));
+  REQUIRE(int64_t{schedule.count()} == tiles.rows_of_tiles(p) * splits);
+  const auto walk_of = [&](uint32_t index) { return Walk::of(shape, schedule.at<true>(index)); };
   int64_t visits = 0;
-  for (uint32_t index = 0; index < schedule.count(); ++index) {
-    auto walk = Walk::of(shape, schedule.at(index));
-    const auto& place = walk.place;
+  for (uint32_t index = 0; index < schedule.count(); index += static_cast<uint32_t>(splits)) {
+    const auto place = walk_of(index).place;
     const MaskRule rule = of_batch_entry(p.mask_rule(), place.b);
     std::vector<KeyRange> ranges;
     INFO(p.text() << ", row of tiles " << index);
@@ -89,11 +89,18 @@ void check_packed(const Problem& p) {
       ranges.push_back(rule.row_range(0, i));
     }
     std::vector<bool> visited(static_cast<size_t>((p.seq_kv + kKeys - 1) / kKeys));
-    for (int visit = walk.first(shape); walk.more(visit); visit = walk.next(shape, visit)) {
-      walk.fetch(shape, visit);
-      REQUIRE_FALSE(walk.blocks_cut(visit));
-      visited.at(static_cast<size_t>(walk.tile(visit))) = true;
-      ++visits;
+    for (int split = 0; split < splits; ++split) {
+      auto walk = walk_of(index + static_cast<uint32_t>(split));
+      REQUIRE((walk.place.split == split && walk.place.b == place.b));
+      REQUIRE((walk.place.h == place.h && walk.place.i0 == place.i0));
+      for (int visit = walk.first(shape); walk.more(visit); visit = walk.next(shape, visit)) {
+        walk.fetch(shape, visit);
+        REQUIRE_FALSE(walk.blocks_cut(visit));
+        const auto tile = static_cast<size_t>(walk.tile(visit));
+        REQUIRE_FALSE(visited.at(tile));
+        visited[tile] = true;
+        ++visits;
+      }
     }
     for (int tile = 0; tile < static_cast<int>(visited.size()); ++tile) {
       const int64_t j0 = int64_t{tile} * kKeys;
@@ -103,7 +110,7 @@ void check_packed(const Problem& p) {
       }
       if (visible > 0) REQUIRE(visited[static_cast<size_t>(tile)]);
       const bool full = visible == static_cast<int64_t>(ranges.size()) * kKeys;
-      if (visited[static_cast<size_t>(tile)]) REQUIRE(walk.band_cuts(tile) == !full);
+      if (visited[static_cast<size_t>(tile)]) REQUIRE(walk_of(index).band_cuts(tile) == !full);
     }
   }
   REQUIRE(visits == tiles.visits(p));
@@ -242,8 +249,8 @@ TEST_CASE("hopper: packed rows of tiles have every query of every head once, and
                           nk = std::to_string(draw(random, 91, 400));
         const Problem p = Problem::parse("b=2,hq=" + std::to_string(2 * group) + ",hk=2,nq=" + nq +
                                          ",nk=" + nk + ",d=8,mask=" + mask);
-        check_packed<128, 128>(p);
-        check_packed<128, 80>(p);
+        check_packed<128, 128>(p, 1 + k);
+        check_packed<128, 80>(p, 5 - 2 * k);
       }
     }
   }
@@ -336,7 +343,6 @@ TEST_CASE("hopper: heads are packed where it saves rounds") {
   CHECK(pack(grouped + "nq=32,pos=shaw-keys:9") == 1);
   CHECK(pack("b=8,hq=32,hk=4,d=128,nq=32,nk=0") == 1);
   CHECK(pack("b=8,hq=32,hk=32,d=128,nq=32,nk=16384") == 1);
-  CHECK(pack("b=1,hq=32,hk=4,d=128,nq=32,nk=16384") == 1);  // one round either way, of smaller tiles
   CHECK(pack("b=1,hq=64,hk=8,d=128,nq=200") == 1);          // 104 or 128 rows of tiles, one round
   CHECK(pack("b=16,hq=24,hk=4,d=128,nq=33,nk=4096") == 2);  // 192 in two rounds; 384 in three of 0.83
   CHECK(pack("b=16,hq=24,hk=8,d=128,nq=33,nk=4096") == 1);  // groups of 3
@@ -349,15 +355,34 @@ TEST_CASE("hopper: heads are packed where it saves rounds") {
   CHECK(pack("b=8,hq=32,hk=4,d=128,nq=32,nk=256,mask=blocks:" + file.path) == 1);
 }
 
-TEST_CASE("hopper: the default problems of the check have heads to pack, of every 16-bit type") {
+TEST_CASE("hopper: keys are split where rows of tiles leave multiprocessors idle") {
+  const auto splits = [](const std::string& text) {
+    return hopper_best_tiles(Problem::parse(text + ",dtype=bf16"), 132).splits;
+  };
+  CHECK(splits("b=1,hq=32,hk=4,d=128,nq=32,nk=16384") == 16);  // 8 rows of tiles; 128 tiles become 8
+  CHECK(splits("b=8,hq=32,hk=4,d=128,nq=32,nk=16384") == 2);   // 64 rows
+  CHECK(splits("b=1,hq=8,hk=8,d=64,nq=100,nk=8192") == 16);    // without a group
+  CHECK(splits("b=8,hq=32,hk=32,d=128,nq=32,nk=16384") == 1);  // 256 rows fill two rounds
+  CHECK(splits("b=1,hq=16,d=128,nq=512,mask=causal") == 1);    // few tiles: merging costs more
+  CHECK(splits("b=1,hq=64,hk=8,d=128,nq=200") == 1);
+  CHECK(splits("b=1,hq=8,hk=1,d=128,nq=32,nk=300") == 1);
+  CHECK(splits("b=1,hq=8,hk=1,d=128,nq=32,nk=0") == 1);
+  CHECK(splits("b=1,hq=8,hk=1,d=128,nq=32,nk=90000,pos=alibi") == 1);
+}
+
+TEST_CASE("hopper: the default problems of the check have heads to pack and keys to split") {
   BlockFiles files;
   std::set<std::pair<Dtype, int>> packed;
+  std::set<Dtype> split;
   for (const Case& checked : check_cases(SuiteSize::quick, files)) {
     const Problem& p = checked.problem;
     const bool short_of_bits = p.dtype == Dtype::bf16 || p.dtype == Dtype::f16;
     if (!short_of_bits || p.pass == Pass::bwd || p.position.kind != PositionKind::none) continue;
-    if (hopper_best_tiles(p, 132).pack > 1) packed.insert({p.dtype, flash_mma_width(p)});
+    const HopperTiles tiles = hopper_best_tiles(p, 132);
+    if (tiles.splits > 1) split.insert(p.dtype);
+    if (tiles.pack > 1) packed.insert({p.dtype, flash_mma_width(p)});
   }
+  CHECK(split == std::set<Dtype>{Dtype::bf16, Dtype::f16});
   CHECK(packed == std::set<std::pair<Dtype, int>>{
                       {Dtype::bf16, 64}, {Dtype::bf16, 128}, {Dtype::f16, 64}, {Dtype::f16, 128}});
 }
@@ -368,7 +393,8 @@ TEST_CASE("hopper: packed tiles cost less work and fewer keys read") {
   const double queries = 8 * 32 * 32, tiles = 8 * 4 * 2 * 128;
   CHECK(cost.exps == tiles * 128 * 128);
   CHECK(cost.flops_executed == 4 * 128 * cost.exps);
-  CHECK(cost.bytes_moved == 2 * 256 * (queries + tiles * 128) + 4 * queries);
+  const double splits = 2 * 4 * 2 * queries * (128 + 2);  // two, written and read
+  CHECK(cost.bytes_moved == 2 * 256 * (queries + tiles * 128) + 4 * queries + splits);
 }
 
 TEST_CASE("hopper: shared memory of every instance fits a block") {

@@ -96,10 +96,12 @@ constexpr const char* kStorage[] = {
     "hq=2,nq=390,d=128,mask=causal+document:130/3/40",
 };
 
-/// So many heads that packing the rows of a group into tiles saves a GPU of some 130 multiprocessors a round.
+/// So many heads that packing the rows of a group into tiles saves a GPU of some 130 multiprocessors a round;
+/// and so few on so many keys that it has to split these.
 constexpr const char* kGrouped[] = {
     "b=2,hq=72,hk=9,nq=17,nk=40,d=40,mask=causal",
     "b=2,hq=72,hk=9,nq=33,nk=50,d=72,dv=64,mask=window:20:9+padding:35/50",
+    "b=2,hq=6,hk=3,nq=17,nk=1300,d=64,mask=causal+padding:1300/700",
 };
 
 constexpr const char* kBlocks[] = {

@@ -44,7 +44,7 @@ class FlashCudaHopper final : public Variant {
   }
   void plan(const Context&, const Problem& p, Workspace& counting) const override {
     if (p.pass == Pass::bwd) return FlashCudaHopperBackward::plan(p, counting);
-    HopperScratch::take(p, counting);
+    take(p, counting);
   }
   Cost cost(const Problem& p) const override {
     return p.pass == Pass::bwd ? FlashCudaHopperBackward::cost(p)
@@ -52,15 +52,20 @@ class FlashCudaHopper final : public Variant {
   }
   void prepare(const Context& context, const Problem& p, Workspace& workspace) const override {
     if (p.pass == Pass::bwd) return FlashCudaHopperBackward::prepare(context, p, workspace);
-    HopperScratch::take(p, workspace).prepare(CudaQueue(context.stream), p);
+    take(p, workspace).prepare(CudaQueue(context.stream), p);
   }
   void forward(const Context& context, const Problem& p, const Forward& args,
                Workspace& workspace) const override {
-    hopper_forward_top(context, p, args, HopperScratch::take(p, workspace));
+    hopper_forward_top(context, p, args, take(p, workspace));
   }
   void backward(const Context& context, const Problem& p, const Backward& args,
                 Workspace& workspace) const override {
     FlashCudaHopperBackward::run(context, p, args, workspace);
+  }
+
+ private:
+  static HopperScratch take(const Problem& p, Workspace& workspace) {
+    return HopperScratch::take(p, workspace, hopper_tiles_in_use<HopperTopRung>(p));
   }
 };
 

@@ -12,10 +12,15 @@
 // where the mask, the LSE and rows that are computed once more ask for them. The rest is the kernel of the
 // kind `masked` with two warpgroups. Ainslie et al., "GQA", 2023; packed as in FlashAttention's later code.
 //
+// Where all rows of tiles together leave multiprocessors idle, the tiles of each are split among several
+// thread blocks, also for heads without a group: each leaves O in float32, not divided, with its reference
+// and sum, and a kernel merges them as flash/cuda/decode does (decode_merge.cuh). Dao et al.,
+// "Flash-Decoding", 2023.
+//
 // Cost: a row of tiles for rows / pack queries of pack heads, so ceil(pack n / rows) of them instead of
-// pack ceil(n / rows), each of which reads K and V once. Taken only where counting tiles and rounds says that
-// it is clearly faster (hopper_best_tiles); where all rows of tiles fit one round, nothing is gained, as
-// keys are not split. Never measured: no GPU has run it yet.
+// pack ceil(n / rows), each of which reads K and V once; a split writes and reads 4 dv bytes a row. Taken only
+// where counting tiles and rounds says that it is clearly faster (hopper_best_tiles; a split is charged two
+// tiles). Never measured: no GPU has run it yet.
 
 #include "variants/flash/flash_hopper_forward.cuh"
 #include "variants/flash/flash_hopper_top.h"
@@ -25,9 +30,9 @@ namespace {
 
 template <class T>
 void enqueue(const CudaQueue& queue, const Problem& p, const Forward& forward, const HopperScratch& scratch) {
-  const HopperTiles tiles = hopper_packed_tiles(p);
-  const FlashHopperArgs<T> args = hopper_device_args<T>(queue, p, forward, scratch, tiles);
-  launch_hopper<T, HopperKind::packed, HopperTopRung>(queue, p, args, tiles);
+  const FlashHopperArgs<T> args = hopper_device_args<T>(queue, p, forward, scratch, scratch.tiles);
+  launch_hopper<T, HopperKind::packed, HopperTopRung>(queue, p, args, scratch.tiles);
+  hopper_merge<T>(queue, p, forward, scratch);
 }
 
 }  // namespace

@@ -37,15 +37,15 @@ class FlashCudaHopperRope final : public Variant {
   }
   OperandRounding operand_rounding(const Problem& p) const override { return rotated_rounding(p); }
   void plan(const Context&, const Problem& p, Workspace& counting) const override {
-    Scratch::take(p, counting);
+    Scratch::take(p, counting, hopper_tiling_of(p));
   }
   Cost cost(const Problem& p) const override { return rotated_cost(p, hopper_tiling_of(p), RotatedAhead::k); }
   void prepare(const Context& context, const Problem& p, Workspace& workspace) const override {
-    Scratch::take(p, workspace).prepare(CudaQueue(context.stream), p);
+    Scratch::take(p, workspace, hopper_tiling_of(p)).prepare(CudaQueue(context.stream), p);
   }
   void forward(const Context& context, const Problem& p, const Forward& args,
                Workspace& workspace) const override {
-    const Scratch scratch = Scratch::take(p, workspace);
+    const Scratch scratch = Scratch::take(p, workspace, hopper_tiling_of(p));
     const CudaQueue queue(context.stream);
     if (p.dtype == Dtype::bf16) return enqueue<Bf16>(queue, p, args, scratch);
     enqueue<F16>(queue, p, args, scratch);

@@ -32,18 +32,16 @@ class FlashCudaHopperRotated final : public Variant {
     return hopper_supports_shape(p);
   }
   OperandRounding operand_rounding(const Problem& p) const override { return rotated_rounding(p); }
-  void plan(const Context&, const Problem& p, Workspace& counting) const override {
-    Scratch::take(p, counting);
-  }
+  void plan(const Context&, const Problem& p, Workspace& counting) const override { take(p, counting); }
   Cost cost(const Problem& p) const override {
     return rotated_cost(p, hopper_tiles_in_use<HopperTopRung>(p), RotatedAhead::q_and_k);
   }
   void prepare(const Context& context, const Problem& p, Workspace& workspace) const override {
-    Scratch::take(p, workspace).prepare(CudaQueue(context.stream), p);
+    take(p, workspace).prepare(CudaQueue(context.stream), p);
   }
   void forward(const Context& context, const Problem& p, const Forward& args,
                Workspace& workspace) const override {
-    const Scratch scratch = Scratch::take(p, workspace);
+    const Scratch scratch = take(p, workspace);
     const CudaQueue queue(context.stream);
     const Forward rotated = p.dtype == Dtype::bf16 ? rotated_forward<Bf16>(queue, p, args, scratch)
                                                    : rotated_forward<F16>(queue, p, args, scratch);
@@ -52,6 +50,10 @@ class FlashCudaHopperRotated final : public Variant {
 
  private:
   using Scratch = RotatedScratch<RotatedAhead::q_and_k>;
+
+  static Scratch take(const Problem& p, Workspace& workspace) {
+    return Scratch::take(p, workspace, hopper_tiles_in_use<HopperTopRung>(p));
+  }
 };
 
 ATTN_REGISTER(std::make_unique<FlashCudaHopperRotated>());

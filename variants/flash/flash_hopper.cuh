@@ -115,6 +115,10 @@ struct FlashHopper {
     barrier_init_fence();
   }
 
+  ATTN_DEVICE HopperSchedule::Row row_of_tiles(uint32_t index) const {
+    return args.schedule.template at<Rows::kPacked>(index);
+  }
+
   // Loading: by one thread.
 
   ATTN_DEVICE void load_queries(const Shared& shared, const Place& place, const RowRing& ring) const {
@@ -163,7 +167,7 @@ struct FlashHopper {
     uint32_t index = blockIdx.x;
     while (index < args.schedule.count()) {
       const uint32_t following = take_next();  // the answer takes a microsecond, beside the loads
-      Walk walk = Walk::of(args, args.schedule.at(index));
+      Walk walk = Walk::of(args, row_of_tiles(index));
       int visit = walk.first(args);
       if (walk.more(visit)) load_keys(shared, walk.place, walk.tile(visit), k);
       load_queries(shared, walk.place, q);
@@ -225,7 +229,7 @@ struct FlashHopper {
   /// One row of tiles, without overlap.
   ATTN_DEVICE void compute_in_order(const Shared& shared, Rows& rows) const {
     TileRing k, v;
-    Walk walk = Walk::of(args, args.schedule.at(blockIdx.x));
+    Walk walk = Walk::of(args, row_of_tiles(blockIdx.x));
     const uint32_t queries = queries_of(shared, rows, 0);
     rows.start();
     barrier_wait(shared.q_full(0), 0);
@@ -253,7 +257,7 @@ struct FlashHopper {
     TileRing k, v;
     if (rows.group == 0) pass_turn(kConsumers - 1);  // the first turn is the first warpgroup's
     int sent = -1;  // stage of queries that O of the row before is leaving from
-    Walk walk = Walk::of(args, args.schedule.at(blockIdx.x));
+    Walk walk = Walk::of(args, row_of_tiles(blockIdx.x));
     int visit = walk.first(args);
     first_scores(shared, rows, walk, visit, q, k);
     for (bool more = true; more;) {
@@ -367,6 +371,9 @@ struct FlashHopper {
 
   /// O to memory: from registers to the place of the warpgroup's queries, from there by TMA.
   ATTN_DEVICE void finish(Rows& rows, const Place& place, uint32_t queries) const {
+    if constexpr (Rows::kPacked) {
+      if (args.splits > 1) return rows.store_split(place);
+    }
     float inverse[2];
     rows.normalise(place, inverse);
     sync_group(rows.group);  // no warp's products read the queries any longer
@@ -401,7 +408,7 @@ struct FlashHopper {
     const uint32_t index = next_index(shared, rows.lane, ring);
     const bool more = index < args.schedule.count();
     if (kLookUp == LookUp::beside_products || more) {  // beside products a branch would end their pipeline
-      walk = Walk::of(args, args.schedule.at(more ? index : 0));
+      walk = Walk::of(args, row_of_tiles(more ? index : 0));
       visit = walk.first(args);
     }
     return more;
@@ -448,7 +455,7 @@ struct FlashHopper {
     const bool loads = threadIdx.x == 0;
     RowRing q;
     TileRing k, v, loaded_k, loaded_v;
-    Walk walk = Walk::of(args, args.schedule.at(blockIdx.x));
+    Walk walk = Walk::of(args, row_of_tiles(blockIdx.x));
     const uint32_t queries = queries_of(shared, rows, 0);
     int visit = walk.first(args);
     if (loads) {

@@ -4,6 +4,7 @@
 
 #include <bit>
 
+#include "variants/flash/decode_merge.cuh"
 #include "variants/flash/flash_hopper.cuh"
 #include "variants/flash/flash_mma_forward.cuh"
 
@@ -21,9 +22,13 @@ inline HopperTiling hopper_tiling_of(const Problem& p) {
 
 /// How a problem is cut into tiles.
 struct HopperTiles : HopperTiling {
-  int pack = 1;  ///< heads whose rows share a tile; more than one only in instances of the kind `packed`
+  // More than one only in instances of the kind `packed`:
+  int pack = 1;    ///< heads whose rows share a tile
+  int splits = 1;  ///< of the keys of a row of tiles
 
   HopperTiles(HopperTiling tiling, int heads = 1) : HopperTiling(tiling), pack(heads) {}
+
+  bool packed() const { return pack > 1 || splits > 1; }
 
   /// Rows of tiles, of all heads and batch entries.
   int64_t rows_of_tiles(const Problem& p) const { return flash_blocks(p, rows() / pack) / pack; }
@@ -40,18 +45,35 @@ inline HopperTiles hopper_packed_tiles(const Problem& p) {
 /// tile of three warpgroups (d = 64) takes 1.25 times as long as one of two, a tile of one 0.83 times.
 inline double hopper_time(const Problem& p, const HopperTiles& tiles, int64_t multiprocessors) {
   constexpr double kTimeOfTile[] = {0.83, 1, 1.25};
+  constexpr double kPriceOfSplits = 2;  ///< of filling the pipeline, of writing and of merging
   const auto rows = static_cast<double>(tiles.rows_of_tiles(p));
   const auto visits = static_cast<double>(tiles.visits(p));
-  double rounds = rows / static_cast<double>(multiprocessors);
+  double rounds = rows * tiles.splits / static_cast<double>(multiprocessors);
   if (rounds < 4) rounds = std::ceil(rounds);  // then no short row fills the gaps
-  return rounds * visits / rows * kTimeOfTile[tiles.consumers - 1];
+  double each = visits / rows;
+  if (tiles.splits > 1) each = std::ceil(each / tiles.splits) + kPriceOfSplits;
+  return rounds * each * kTimeOfTile[tiles.consumers - 1];
 }
 /// The table of visits is of the large tiles.
 inline bool hopper_may_be_smaller(const Problem& p) {
   return hopper_has_smaller(flash_mma_width(p), hopper_kind(p)) && !p.mask.has_blocks();
 }
 inline bool hopper_may_be_packed(const Problem& p) {
-  return hopper_kind(p) <= HopperKind::masked && !p.mask.has_blocks() && hopper_pack(p.group()) > 1;
+  return hopper_kind(p) <= HopperKind::masked && !p.mask.has_blocks();
+}
+/// Packed, and with so many splits as seem best.
+inline HopperTiles hopper_best_packed_tiles(const Problem& p, int64_t multiprocessors) {
+  HopperTiles tiles = hopper_packed_tiles(p), best = tiles;
+  const int64_t rows = tiles.rows_of_tiles(p);
+  const auto most = static_cast<int>(std::min(2 * multiprocessors, tiles.visits(p)) / rows);
+  double time = hopper_time(p, best, multiprocessors);
+  for (tiles.splits = 2; tiles.splits <= most; ++tiles.splits) {
+    const double found = hopper_time(p, tiles, multiprocessors);
+    if (found >= time) continue;
+    time = found;
+    best = tiles;
+  }
+  return best;
 }
 /// The fastest one for short sequences, where rows of tiles are few or many of their tiles partial.
 inline HopperTiles hopper_best_tiles(const Problem& p, int64_t multiprocessors) {
@@ -69,23 +91,37 @@ inline HopperTiles hopper_best_tiles(const Problem& p, int64_t multiprocessors) 
     best = tiles;
   };
   if (hopper_may_be_smaller(p)) consider(hopper_smaller(best), 1);
-  if (packed) consider(hopper_packed_tiles(p), kClearly);
+  if (!packed) return best;
+  const HopperTiles few = hopper_best_packed_tiles(p, multiprocessors);
+  if (few.packed()) consider(few, kClearly);
   return best;
 }
 
 struct HopperScratch : FlashMmaScratch {
+  HopperTiles tiles;
   TileVisits visits;  ///< of the large tiles
   unsigned* taken = nullptr;
+  float* partial_o = nullptr;  ///< these three: where the keys are split, as FlashHopperArgs
+  Float2* partial_rl = nullptr;
+  int32_t* starts = nullptr;  // [batch + 1]: splits of a batch entry
 
   static HopperScratch take(const Problem& p, Workspace& workspace) {
+    return take(p, workspace, hopper_tiling_of(p));
+  }
+  static HopperScratch take(const Problem& p, Workspace& workspace, const HopperTiles& tiles) {
     const HopperTiling tiling = hopper_tiling_of(p);
     const HopperBiasEnds ends = HopperBiasEnds::of(p, tiling);
-    HopperScratch scratch;
+    HopperScratch scratch{{}, tiles};
     scratch.mask = DeviceMask::take(p, workspace);
     scratch.bias = DeviceBias::take(p, workspace, ends.front, ends.back);
     scratch.visits = TileVisits::take(p, tiling.rows(), tiling.keys, workspace);
     scratch.shaw = DeviceShaw::take(p, workspace);
     scratch.taken = workspace.take<unsigned>("rows of tiles taken", 1);
+    if (tiles.splits == 1) return scratch;
+    const int64_t rows = tiles.splits * p.batch * p.heads_q * p.seq_q;
+    scratch.partial_o = workspace.take<float>("partial o", rows * p.value_dim);
+    scratch.partial_rl = workspace.take<Float2>("partial references and sums", rows);
+    scratch.starts = workspace.take<int32_t>("first splits", p.batch + 1);
     return scratch;
   }
   template <class Queue>
@@ -95,8 +131,32 @@ struct HopperScratch : FlashMmaScratch {
     visits.prepare(queue, p, tiling.rows(), tiling.keys);
     const unsigned none = 0;
     queue.upload(taken, &none, sizeof(none));
+    if (!starts) return;
+    std::vector<int32_t> first;
+    for (int64_t b = 0; b <= p.batch; ++b) first.push_back(static_cast<int32_t>(b * tiles.splits));
+    queue.upload(starts, first.data(), first.size() * sizeof(int32_t));
   }
 };
+
+/// Enqueues what is left to do with the splits of the keys.
+template <class T, class Queue>
+void hopper_merge(const Queue& queue, const Problem& p, const Forward& forward,
+                  const HopperScratch& scratch) {
+  if (scratch.tiles.splits == 1) return;
+  const auto o = gpu_tensor<T>(forward.o);
+  const auto number = [](int64_t count) { return static_cast<int>(count); };
+  const DecodeResult<T> result{o,
+                               o.aligned(p.value_dim),
+                               forward.lse,
+                               number(p.heads_kv),
+                               number(p.group()),
+                               number(p.seq_q),
+                               number(p.value_dim),
+                               scratch.partial_o,
+                               &scratch.partial_rl->x,
+                               number(p.value_dim)};
+  queue.blocks(p.batch * p.heads_q * p.seq_q, DecodeMerge<T>{result, scratch.starts});
+}
 
 inline TensorShape hopper_q_shape(const Problem& p) { return {p.batch, p.seq_q, p.heads_q, p.head_dim}; }
 inline TensorShape hopper_k_shape(const Problem& p) { return {p.batch, p.seq_kv, p.heads_kv, p.head_dim}; }
@@ -132,9 +192,12 @@ FlashHopperArgs<T> hopper_args(const Queue& queue, const Problem& p, const Forwa
   args.scale = static_cast<float>(p.softmax_scale());
   args.softcap = static_cast<float>(p.softcap);
   args.bias = scratch.bias.fill(queue, p, forward.tables, kLog2e);
-  args.schedule = HopperSchedule::of(p, tiles.rows(), pack);
+  args.schedule = HopperSchedule::of(p, tiles.rows(), pack, tiles.splits);
   args.taken = scratch.taken;
   args.pack_shift = std::countr_zero(static_cast<unsigned>(pack));
+  args.splits = tiles.splits;
+  args.partial_o = scratch.partial_o;
+  args.partial_rl = scratch.partial_rl;
   return args;
 }
 
@@ -148,6 +211,8 @@ inline Cost hopper_cost(const Problem& p, const HopperTiles& tiling) {
   cost.flops_executed = 2 * 2 * width * pairs;
   cost.exps = pairs;
   cost.bytes_moved = 2 * channels * (queries + tiles * keys) + 4 * queries;
+  if (tiling.splits > 1)  // what they leave, written and read
+    cost.bytes_moved += 2 * 4 * tiling.splits * queries * static_cast<double>(p.value_dim + 2);
   add_shaw_keys(cost, p, width);
   cost.time_order = "O(h n^2 d)";
   cost.memory_order = p.position.shaw() ? "O(n k)" : "O(n)";

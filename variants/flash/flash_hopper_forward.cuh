@@ -85,6 +85,7 @@ void launch_hopper(const CudaQueue& queue, const Problem& p, const FlashHopperAr
       return launch_hopper_tiles<T, 256, kKind, Rungs>(queue, args, tiling);
   }
 }
+/// For HopperScratch and cost.
 template <class Rungs>
 HopperTiles hopper_tiles_in_use(const Problem& p) {
   return Rungs::kTop ? hopper_best_tiles(p, CudaQueue::gpu().multiprocessors) : hopper_tiling_of(p);
@@ -109,8 +110,8 @@ void hopper_forward(const Context& context, const Problem& p, const Forward& for
   if (!hopper_strides(p, forward)) {
     return enqueue_flash_mma_common(context.stream, p, forward, scratch);
   }
-  const HopperTiles tiling = hopper_tiles_in_use<Rungs>(p);
-  if (tiling.pack > 1) return hopper_forward_packed(context, p, forward, scratch);
+  const HopperTiles& tiling = scratch.tiles;
+  if (tiling.packed()) return hopper_forward_packed(context, p, forward, scratch);
   const FlashHopperArgs<T> args = hopper_device_args<T>(queue, p, forward, scratch, tiling);
   switch (hopper_kind(p)) {
     case HopperKind::plain:

@@ -84,9 +84,8 @@ struct RotatedScratch {
   RopeAngles angles;
   uint16_t *q = nullptr, *k = nullptr;  ///< rotated, contiguous
 
-  static RotatedScratch take(const Problem& p, Workspace& workspace) {
-    RotatedScratch scratch;
-    scratch.hopper = HopperScratch::take(p, workspace);
+  static RotatedScratch take(const Problem& p, Workspace& workspace, const HopperTiles& tiles) {
+    RotatedScratch scratch{HopperScratch::take(p, workspace, tiles)};
     scratch.angles = RopeAngles::take(p, workspace);
     if (kAhead == RotatedAhead::q_and_k)
       scratch.q = workspace.take<uint16_t>("rotated q", p.batch * p.seq_q * p.heads_q * p.head_dim);

@@ -22,7 +22,11 @@ struct FlashHopperArgs : FlashVisitShape {
   unsigned* taken;  ///< rows of tiles that persistent blocks took beyond their first; 0 between calls
   FlashShawArgs shaw;
   HopperRope rope;
-  int pack_shift;  ///< packed: the logarithm of HopperTiles::pack
+  // Of the kind `packed`:
+  int pack_shift;      ///< the logarithm of HopperTiles::pack
+  int splits;          ///< of the keys of a row of tiles. If several, O and LSE are left to DecodeMerge:
+  float* partial_o;    // [batch, splits, heads_kv, group, seq_q, value_dim]
+  Float2* partial_rl;  // [batch, splits, heads_kv, group, seq_q]: reference and sum
 };
 
 template <class T, int kWidth, HopperKind kKind, HopperTiling kTiling>
@@ -166,6 +170,24 @@ struct HopperRows {
     }
     rescale(inverse);
   }
+  /// What a split leaves: O not divided, reference and sum, for DecodeMerge.
+  ATTN_DEVICE void store_split(const Place& place) {
+    ATTN_UNROLL
+    for (int r = 0; r < 2; ++r) {
+      sum[r] = combine_lanes<Sum, 4>(sum[r]);
+      if (query_of(place, row_of(r)) >= args.seq_q) continue;
+      const int64_t row = split_row(place, row_of(r));
+      float* to = args.partial_o + row * args.value_dim + mma_c(lane, 0).column;
+      ATTN_UNROLL
+      for (int n = 0; n < kWidth / 8; ++n) {
+        if (8 * n < args.value_dim)
+          *reinterpret_cast<Float2*>(to + 8 * n) = {o[4 * n + 2 * r], o[4 * n + 2 * r + 1]};
+      }
+      if (lane % 4 == 0) args.partial_rl[row] = {reference[r], sum[r]};
+    }
+    const float undivided[2] = {1, 1};
+    repair(place, undivided, 0);
+  }
   /// The warp's rows of O to shared memory: the warpgroup's 64 rows in chunks of 64 channels.
   ATTN_DEVICE void stage_output(uint32_t rows) const {
     const Chunk at = chunk_of_a(recomputed(lane));  // else all addresses wait in registers
@@ -198,7 +220,7 @@ struct HopperRows {
       for (int k = 0; k < kWidth / 4; ++k) probe += o[k / 2 * 4 + 2 * r + k % 2];
       const unsigned lanes = __ballot_sync(0xffffffffu, probe != probe);
       if (lanes == 0) continue;
-      __syncwarp();  // what all lanes have staged is written over
+      __syncwarp();  // what all lanes have staged or stored is written over
       ATTN_ROLL
       for (int row = 0; row < 8; ++row) {
         const float referred = __shfl_sync(0xffffffffu, reference[r], 4 * row);
@@ -211,6 +233,13 @@ struct HopperRows {
  private:
   /// Natural scores times this are exponents of 2.
   ATTN_DEVICE float factor() const { return kBiased ? 1.0f : args.scale * kLog2e; }
+  /// Of what a split leaves, for a row of the block.
+  ATTN_DEVICE int64_t split_row(const Place& place, int row) const {
+    const int64_t heads_kv = args.heads_q / args.group, h = head_of(place, row) - place.head_kv * args.group;
+    return (((int64_t{place.b} * args.splits + place.split) * heads_kv + place.head_kv) * args.group + h) *
+               args.seq_q +
+           query_of(place, row);
+  }
   /// Row of the warp's 16.
   ATTN_DEVICE uint32_t output_place(uint32_t rows, int row, int channel) const {
     return rows + static_cast<uint32_t>(channel / 64 * 64 * 128) +
@@ -346,7 +375,11 @@ struct HopperRows {
     const float subtracted = referred == -INFINITY ? 0.0f : referred;
     const float* bias = args.bias.rows ? args.bias.head(place.h) + i : nullptr;
     const MaskRule rule = Tiles::rule_of(args, place);
-    const KeyRange range = rule.row_range(0, i);
+    KeyRange range = rule.row_range(0, i);
+    if constexpr (kPacked) {  // of the split
+      range.begin = max(range.begin, int64_t{place.first} * kKeys);
+      range.end = min(range.end, int64_t{place.last} * kKeys);
+    }
     ATTN_ROLL
     for (int64_t j = range.begin; j < range.end; ++j) {
       if (!rule.allows(0, i, j)) continue;
@@ -370,6 +403,16 @@ struct HopperRows {
         if (first + 32 * k >= args.value_dim) continue;
         const float number = to_float(value[first + 32 * k]);
         sums[k] += number - number == 0 ? rounded * number : number;
+      }
+    }
+    if constexpr (kPacked) {
+      if (args.splits > 1) {
+        float* to = args.partial_o + split_row(place, group * 64 + warp * 16 + row) * args.value_dim;
+        ATTN_UNROLL
+        for (int k = 0; k < kOwn; ++k) {
+          if (first + 32 * k < args.value_dim) to[first + 32 * k] = sums[k];
+        }
+        return;
       }
     }
     ATTN_UNROLL

@@ -142,22 +142,26 @@ class HopperSchedule {
   struct Row {
     int b, h, head_kv;
     uint32_t number;  ///< of the head; 0 has the first queries
+    int split = 0;    ///< of its tiles
   };
 
   HopperSchedule() = default;
-  /// `section`: heads of a section, at least 1.
-  HopperSchedule(int64_t rows_of_head, int64_t heads_q, int64_t heads_kv, int64_t batch, int64_t section)
-      : rows_(static_cast<uint32_t>(rows_of_head)),
+  /// `section`: heads of a section, at least 1. `splits`: of the tiles of each row.
+  HopperSchedule(int64_t rows_of_head, int64_t heads_q, int64_t heads_kv, int64_t batch, int64_t section,
+                 int64_t splits = 1)
+      : count_(static_cast<uint32_t>(rows_of_head * batch * heads_q * splits)),
+        rows_(static_cast<uint32_t>(rows_of_head)),
         heads_(static_cast<uint32_t>(batch * heads_q)),
         section_(static_cast<uint32_t>(section)),
         by_section_(section_ * rows_),
         by_members_(section_),
         by_last_members_(heads_ % section_),
         by_heads_q_(static_cast<uint32_t>(heads_q)),
-        by_group_(static_cast<uint32_t>(heads_q / heads_kv)) {}
+        by_group_(static_cast<uint32_t>(heads_q / heads_kv)),
+        by_splits_(static_cast<uint32_t>(splits)) {}
 
   /// `pack`: heads that share tiles of `rows` rows, and are one head here.
-  static HopperSchedule of(const Problem& p, int rows, int pack = 1) {
+  static HopperSchedule of(const Problem& p, int rows, int pack = 1, int splits = 1) {
     const int64_t rows_of_head = (p.seq_q * pack + rows - 1) / rows, heads_q = p.heads_q / pack;
     int64_t section = 1;
     if (p.mask.has_band()) {  // else all rows are equally long
@@ -165,13 +169,21 @@ class HopperSchedule {
       const int64_t bytes = std::max(p.seq_kv * (p.head_dim + p.value_dim) * 2 / group, int64_t{1});
       section = std::clamp(kCacheBytes / bytes, int64_t{1}, p.batch * heads_q);
     }
-    return {rows_of_head, heads_q, p.heads_kv, p.batch, section};
+    return {rows_of_head, heads_q, p.heads_kv, p.batch, section, splits};
   }
 
-  ATTN_HOST_DEVICE uint32_t count() const { return rows_ * heads_; }
+  ATTN_HOST_DEVICE uint32_t count() const { return count_; }
   ATTN_HOST_DEVICE uint32_t section() const { return section_; }
 
+  /// kSplit: there may be several splits, which come one after the other.
+  template <bool kSplit = false>
   ATTN_HOST_DEVICE Row at(uint32_t index) const {
+    if constexpr (kSplit) {
+      const uint32_t whole = by_splits_.quotient(index);
+      Row row = at(whole);
+      row.split = static_cast<int>(by_splits_.remainder(index, whole));
+      return row;
+    }
     const uint32_t before = by_section_.quotient(index), first = before * section_;
     const uint32_t within = by_section_.remainder(index, before);
     const Divisor& by_members = heads_ - first < section_ ? by_last_members_ : by_members_;
@@ -185,8 +197,8 @@ class HopperSchedule {
  private:
   static constexpr int64_t kCacheBytes = 32 << 20;  ///< of 50 MB
 
-  uint32_t rows_ = 0, heads_ = 0, section_ = 1;
-  Divisor by_section_, by_members_, by_last_members_, by_heads_q_, by_group_;
+  uint32_t count_ = 0, rows_ = 0, heads_ = 0, section_ = 1;
+  Divisor by_section_, by_members_, by_last_members_, by_heads_q_, by_group_, by_splits_;
 };
 
 /// The tiles that a block of queries visits, and which of them need mask arithmetic. Two comparisons tell
@@ -211,6 +223,7 @@ struct HopperWalk {
     walk.place.head_kv = row.head_kv;
     walk.place.i0 = row.number * static_cast<uint32_t>(Tiles::query_of(shape, kRows));
     Tiles::find_keys(shape, walk.place);
+    if constexpr (kPacked) walk.keep_split(shape.splits, row.split);
     walk.full_from = 0;
     int64_t to = walk.place.keys;
     if constexpr (kMasked) {
@@ -242,6 +255,12 @@ struct HopperWalk {
   }
 
  private:
+  ATTN_HOST_DEVICE void keep_split(int splits, int split) {
+    const int first = place.first, tiles = place.last - first;
+    place.split = split;
+    place.first = first + tiles * split / splits;
+    place.last = first + tiles * (split + 1) / splits;
+  }
   ATTN_HOST_DEVICE void fetch_from(const FlashVisitShape& shape, int from) {
     if constexpr (kListed) {
       if (shape.visits.words) fetched = shape.visits.from(place.i0 / kRows, from);

@@ -29,6 +29,7 @@ struct FlashTiles {
     uint32_t i0;                ///< first query
     uint32_t keys;              ///< of the batch entry
     int first, last;            ///< tiles that may have to be visited
+    int split = 0;              ///< of packed rows: which part of their tiles these are
     int full_first, full_last;  ///< tiles that only a block mask may cut; found once, not tile by tile
   };
 
