@@ -31,6 +31,7 @@ struct Info {
   bool own_threads = false;   ///< true for a peer with another pool of threads than OpenMP's
   bool gives_lse = true;      ///< false for a peer that returns O alone; its LSE is not looked at
   bool books_scratch = true;  ///< false for a peer that allocates for itself: its workspace is unknown
+  std::string no_graph = "";  ///< why calls of a peer are not captured into a CUDA graph; empty: they may be
 };
 
 /// Yes, or the reason why not, which becomes the row's reason.
