@@ -66,6 +66,13 @@ class OnFakeGpu final : public Variant {
     fake().enqueue(kernel);
     scale_on_host_ = 0;
   }
+  void backward(const Context& context, const Problem& problem, const Backward& args,
+                Workspace& workspace) const override {
+    fake().enqueue([=, scratch = &workspace] {
+      scratch->rewind();
+      reference().backward(context, problem, args, *scratch);
+    });
+  }
 
  private:
   static const Variant& reference() { return find_variant("reference/cpu"); }

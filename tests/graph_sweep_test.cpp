@@ -100,6 +100,10 @@ TEST_CASE("check runs on replays, and a variant that only looks right fails") {
     return run(folder, words);
   };
   CHECK(check("^fake/cuda/good$", "graph").exit_code == 0);
+  const Run gradients = run(folder, {"check", "--variants", "^fake/cuda/good$", "--launch", "graph",
+                                     "--problem", "hq=2,nq=9,d=16,mask=causal,pass=bwd"});
+  INFO(gradients.output << gradients.errors);
+  CHECK(gradients.exit_code == 0);
   CHECK(check("^uncaptured/cuda/stale$", "stream").exit_code == 0);
   const Run stale = check("^uncaptured/cuda/stale$", "graph");
   CHECK(stale.exit_code == 1);

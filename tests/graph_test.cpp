@@ -1,6 +1,7 @@
 // Calls as replays of a captured graph: what is captured when, and what the check of replays finds. The
 // device is the host's memory with a stream that can be captured (tests/fake_device.h).
 
+#include <algorithm>
 #include <cmath>
 
 #include "harness/problem/error.h"
@@ -19,6 +20,7 @@ enum class Manner {
   elsewhere,          ///< all of its work
   copies_at_capture,  ///< a factor into scratch, past the stream
   copies_from_host,   ///< the same through the stream, from memory of the host
+  writes_at_capture,  ///< what of the results does not depend on the operands
   reads_host,         ///< a kernel does, when the call has returned
   bakes_in,           ///< a value of an operand
   forks,              ///< and never joins
@@ -26,7 +28,7 @@ enum class Manner {
   throws
 };
 
-/// o = lse = 2 times the sum of q's first row, on a fake device.
+/// o is 2 times the sum of q's first row, lse 7, on a fake device.
 class Doubles final : public Variant {
  public:
   Doubles(FakeDevice& device, Manner manner)
@@ -64,6 +66,9 @@ class Doubles final : public Variant {
       case Manner::copies_at_capture:
         *factor = kFactor;
         break;
+      case Manner::writes_at_capture:
+        std::fill_n(args.lse, p.seq_q, kLse);
+        return device_.enqueue([=] { fill_o(problem, given, *factor * sum_of(q, problem.head_dim)); });
       case Manner::copies_from_host:
         device_.copy(factor, &kFactor, sizeof(float));
         break;
@@ -95,6 +100,7 @@ class Doubles final : public Variant {
     return sum;
   }
   mutable int calls = 0;
+  static constexpr float kLse = 7;
 
  private:
   static constexpr float kFactor = 2;
@@ -105,11 +111,12 @@ class Doubles final : public Variant {
     float& value_;
   };
 
+  static void fill_o(const Problem& p, const Forward& args, float value) {
+    for (int64_t i = 0; i < p.seq_q; ++i) std::fill_n(args.o.row<float>(0, i, 0), p.value_dim, value);
+  }
   static void fill(const Problem& p, const Forward& args, float value) {
-    for (int64_t i = 0; i < p.seq_q; ++i) {
-      for (int64_t c = 0; c < p.value_dim; ++c) args.o.row<float>(0, i, 0)[c] = value;
-      args.lse[i] = value;
-    }
+    fill_o(p, args, value);
+    std::fill_n(args.lse, p.seq_q, kLse);
   }
 
   FakeDevice& device_;
@@ -124,13 +131,12 @@ BindingOptions as_graph(FakeDevice& device, bool guarded = true) {
   return {.guarded = guarded, .launch = LaunchMode::graph, .api = &device};
 }
 
-/// What a replay leaves in every element of o; nothing else may be there.
+/// What a replay leaves in every element of o; NaN where anything else is there, or a wrong LSE.
 float replayed(Binding& binding) {
   const Outputs<float> found = binding.outputs();
-  for (const float value : found.o) {
-    if (!(value == found.o[0])) return value;
-  }
-  return found.o[0];
+  const bool alike = std::count(found.o.begin(), found.o.end(), found.o[0]) == std::ssize(found.o) &&
+                     std::count(found.lse.begin(), found.lse.end(), Doubles::kLse) == std::ssize(found.lse);
+  return alike ? found.o[0] : std::nanf("");
 }
 
 }  // namespace
@@ -214,7 +220,8 @@ TEST_CASE("a call that throws by itself is no matter of graphs") {
 }
 
 TEST_CASE("a replay has nothing of what was done, read or found out at the capture") {
-  const Manner manner = GENERATE(Manner::copies_at_capture, Manner::reads_host, Manner::bakes_in);
+  const Manner manner =
+      GENERATE(Manner::copies_at_capture, Manner::writes_at_capture, Manner::reads_host, Manner::bakes_in);
   FakeDevice device(0);
   const Doubles variant(device, manner);
   const Inputs<float> inputs = make_inputs(kProblem, Fill::normal, 1);
