@@ -49,6 +49,9 @@ class OnFakeGpu final : public Variant {
     reference().plan(context, problem, workspace);
   }
   Cost cost(const Problem& problem) const override { return reference().cost(problem); }
+  void prepare(const Context& context, const Problem& problem, Workspace& workspace) const override {
+    reference().prepare(context, problem, workspace);
+  }
   void forward(const Context& context, const Problem& problem, const Forward& args,
                Workspace& workspace) const override {
     fake().seconds_per_call = 0;
