@@ -103,7 +103,9 @@ class Variant {
   virtual void load() const {}
   /// Untimed set-up into the workspace; depends on the problem, never on tensor values.
   virtual void prepare(const Context&, const Problem&, Workspace&) const {}
-  /// Enqueues (GPU) or does (CPU) the work: no allocation, no synchronisation, no clock.
+  /// Enqueues (GPU) or does (CPU) the work: no allocation, no synchronisation, no clock. A GPU's may be
+  /// captured and replayed: everything on the context's stream, or joined to it, and nothing of the host is
+  /// read after the return.
   virtual void forward(const Context& context, const Problem& problem, const Forward& args,
                        Workspace& workspace) const = 0;
   virtual void backward(const Context&, const Problem&, const Backward&, Workspace&) const {
