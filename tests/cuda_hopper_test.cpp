@@ -21,6 +21,7 @@ struct Launch {
   std::function<void(const TileVisits&)> spoil_visits = nullptr;
   std::function<void(FlashShawArgs&)> spoil_terms = nullptr;
   std::function<void(RopeAngles&)> spoil_angles = nullptr;
+  std::function<void(HopperRope&)> spoil_rope = nullptr;
 };
 
 template <HopperRung kRung, class Body>
@@ -66,22 +67,31 @@ void launch_kind(const Problem& p, const FlashHopperArgs<T>& args, const Launch&
       break;
     case HopperKind::shaw:
       if constexpr (kShaw) return launch_width<T, HopperKind::shaw, kRung, kEverything>(p, args, launch);
+      break;
+    case HopperKind::rope:  // run_rope()
+      break;
   }
   FAIL("not built");
 }
 
-template <class T, HopperRung kRung, bool kEverything>
-void run_on(const Problem& p, const Forward& forward, const HopperScratch& scratch, const Launch& launch) {
+template <class T>
+FlashHopperArgs<T> host_args(const Problem& p, const Forward& forward, const HopperScratch& scratch,
+                             HopperTiling tiling, HostTensorMaps& maps) {
   REQUIRE(hopper_strides(p, forward));
-  HostTensorMaps maps;
-  const HopperTiling large = hopper_tiling_of(p), tiling = launch.small ? hopper_smaller(large) : large;
-  auto args = hopper_args<T>(
+  return hopper_args<T>(
       HostQueue(), p, forward, scratch,
       [&](const auto& tensor, const TensorShape& shape, int rows) {
         return maps.add(host_tensor_map(const_cast<void*>(static_cast<const void*>(tensor.data)),
                                         tensor_box(tensor, shape, rows)));
       },
       tiling);
+}
+
+template <class T, HopperRung kRung, bool kEverything>
+void run_on(const Problem& p, const Forward& forward, const HopperScratch& scratch, const Launch& launch) {
+  HostTensorMaps maps;
+  const HopperTiling large = hopper_tiling_of(p), tiling = launch.small ? hopper_smaller(large) : large;
+  FlashHopperArgs<T> args = host_args<T>(p, forward, scratch, tiling, maps);
   args.shaw = scratch.shaw.fill<T>(HostQueue(), p, args, args.q, forward.tables);
   if (launch.spoil_terms) launch.spoil_terms(args.shaw);
   launch_kind<T, kRung, kEverything>(p, args, launch);
@@ -104,13 +114,33 @@ Outputs<float> run_hopper(const Problem& p, const Inputs<float>& inputs, const H
 template <class T, HopperRung kRung, bool kEverything = false>
 Outputs<float> run_rotated(const Problem& p, const Inputs<float>& inputs, const HostLayout& layout,
                            const Launch& launch) {
-  HostWorkspace workspace([&](Workspace& counting) { RotatedScratch::take(p, counting); });
-  RotatedScratch scratch = RotatedScratch::take(p, workspace.granting);
+  using Scratch = RotatedScratch<RotatedAhead::q_and_k>;
+  HostWorkspace workspace([&](Workspace& counting) { Scratch::take(p, counting); });
+  Scratch scratch = Scratch::take(p, workspace.granting);
   scratch.prepare(HostQueue(), p);
   if (launch.spoil_angles) launch.spoil_angles(scratch.angles);
   return run_forward<T>(p, inputs, layout, [&](const Forward& forward) {
     const Forward rotated = rotated_forward<T>(HostQueue(), p, forward, scratch);
     run_on<T, kRung, kEverything>(p, rotated, scratch.hopper, launch);
+  });
+}
+
+/// flash/cuda/hopper/rope. kEverything: all widths.
+template <class T, bool kEverything>
+Outputs<float> run_rope(const Problem& p, const Inputs<float>& inputs, const HostLayout& layout,
+                        const Launch& launch) {
+  using Scratch = RotatedScratch<RotatedAhead::k>;
+  HostWorkspace workspace([&](Workspace& counting) { Scratch::take(p, counting); });
+  const Scratch scratch = Scratch::take(p, workspace.granting);
+  scratch.prepare(HostQueue(), p);
+  return run_forward<T>(p, inputs, layout, [&](const Forward& forward) {
+    const Forward rotated = rotated_forward<T>(HostQueue(), p, forward, scratch);
+    HostTensorMaps maps;
+    FlashHopperArgs<T> args = host_args<T>(p, rotated, scratch.hopper, hopper_tiling_of(p), maps);
+    args.rope = hopper_rope(p, scratch.angles);
+    if (launch.spoil_rope) launch.spoil_rope(args.rope);
+    launch_width<T, HopperKind::rope, kPersistent, kEverything>(p, args, launch);
+    REQUIRE(*scratch.hopper.taken == 0);
   });
 }
 
@@ -131,6 +161,26 @@ void check_hopper(const std::string& text, Fill fill = Fill::peaked) {
     const Verdict verdict = compare(p, truth, run(p, inputs, layout, launch));
     INFO(text << " seed " << seed << " fill " << to_text(fill) << ": " << verdict.reason);
     CHECK(verdict.ok);
+  }
+}
+/// Queries rotated by the kernel and ahead of it: the same numbers, as close to the oracle as they must be.
+template <class T, bool kEverything>
+void check_rope(const std::string& text, Fill fill = Fill::peaked) {
+  const Problem p = Problem::parse(text + (std::is_same_v<T, Bf16> ? ",dtype=bf16" : ",dtype=f16"));
+  const Inputs<float> inputs = make_inputs(p, fill, 7);
+  const Truth truth = make_truth(p, inputs, {.operand_rounding = rotated_rounding(p)});
+  const Outputs<float> ahead = run_rotated<T, kPersistent, kEverything>(p, inputs, {}, {});
+  for (uint64_t seed = 1; seed <= 3; ++seed) {
+    const HostLayout layout{seed % 2 == 0, seed % 2 == 0 ? 8 : 0};
+    Launch launch;
+    launch.how.seed = seed;
+    launch.how.shared_first = seed % 2 == 0 ? 1024 : 1040;
+    launch.blocks = seed == 3 ? 1 : 2;
+    const Outputs<float> found = run_rope<T, kEverything>(p, inputs, layout, launch);
+    const Verdict verdict = compare(p, truth, found);
+    INFO(text << " seed " << seed << " fill " << to_text(fill) << ": " << verdict.reason);
+    CHECK(verdict.ok);
+    CHECK(same_bits(found, ahead));
   }
 }
 template <class T, HopperRung kRung>
@@ -269,10 +319,34 @@ TEST_CASE("hopper on the host: RoPE") {
   }
 }
 
+TEST_CASE("hopper on the host: RoPE of the queries inside the kernel") {
+  const BlockFile file("24 40 4 4\n0 2\n1 3\n\n0 1 2 3\n");
+  for (const std::string text :
+       {"b=2,hq=2,hk=1,nq=300,nk=200,d=128,pos=rope:10000",
+        "b=1,hq=1,nq=150,nk=200,d=120,mask=causal,pos=rope-interleaved:100",
+        "b=1,hq=2,nq=130,nk=70,d=104,mask=causal,pos=rope:500",  // rows without keys
+        "b=2,hq=1,nq=129,nk=150,d=72,dv=104,mask=window:40:9+padding:99/150,pos=rope:20"}) {
+    check_rope<Bf16, true>(text);
+    check_rope<F16, false>(text);
+  }
+  for (const std::string text :
+       {"b=1,hq=3,hk=1,nq=400,nk=300,d=64,mask=causal,pos=rope:10000", "b=1,hq=1,nq=1,nk=1,d=8,pos=rope:9",
+        "b=1,hq=2,nq=3,nk=0,d=64,pos=rope:10000", "b=1,hq=2,nq=193,nk=90,d=40,pos=rope-interleaved:1e4",
+        "b=1,hq=2,hk=1,nq=200,nk=150,d=256,mask=causal,pos=rope:10000",
+        "b=1,hq=1,nq=130,nk=90,d=152,dv=200,pos=rope-interleaved:7"}) {
+    check_rope<Bf16, true>(text);
+  }
+  check_rope<Bf16, true>("b=1,hq=1,nq=90,nk=150,d=24,pos=rope:100,mask=blocks:" + file.path);
+  for (const Fill fill : {Fill::late_max, Fill::overflow, Fill::normal}) {
+    check_rope<Bf16, true>("b=1,hq=1,nq=90,nk=200,d=64,pos=rope:10000", fill);
+  }
+}
+
 TEST_CASE("hopper on the host: rotated rows from tensors that are not aligned") {
   const Problem p = Problem::parse("b=2,hq=3,hk=3,nq=5,nk=7,d=24,dtype=bf16,pos=rope:10000");
-  HostWorkspace workspace([&](Workspace& counting) { RotatedScratch::take(p, counting); });
-  const RotatedScratch scratch = RotatedScratch::take(p, workspace.granting);
+  using Scratch = RotatedScratch<RotatedAhead::q_and_k>;
+  HostWorkspace workspace([&](Workspace& counting) { Scratch::take(p, counting); });
+  const Scratch scratch = Scratch::take(p, workspace.granting);
   scratch.prepare(HostQueue(), p);
   const Inputs<float> inputs = make_inputs(p, Fill::normal, 7);
   const auto rotated = [&](int64_t gap) {
@@ -325,6 +399,28 @@ TEST_CASE("hopper on the host: an error in the terms or the angles shows") {
                 std::fill_n(angles.cosine, angles.positions * angles.pairs, 1.0f);
                 std::fill_n(angles.sine, angles.positions * angles.pairs, 0.0f);
               }).ok);
+
+  const auto inside = [&](const std::function<void(HopperRope&)>& spoil) {
+    Launch launch;
+    launch.spoil_rope = spoil;
+    return compare(rope, rotated_truth, run_rope<Bf16, false>(rope, rope_inputs, {}, launch)).ok;
+  };
+  CHECK(inside(nullptr));
+  CHECK_FALSE(inside([](HopperRope& of) { std::swap(of.cosine, of.sine); }));
+  CHECK_FALSE(inside([](HopperRope& of) { --of.first_row; }));
+  CHECK_FALSE(inside([](HopperRope& of) { of.interleaved = true; }));
+  CHECK_FALSE(inside([](HopperRope& of) { of.pairs /= 2; }));
+}
+
+TEST_CASE("hopper on the host: NaN in values a row does not see, with queries rotated inside") {
+  const Problem p = Problem::parse("b=1,hq=1,nq=150,nk=150,d=120,dv=72,mask=causal,pos=rope:100,dtype=bf16");
+  Inputs<float> inputs = make_inputs(p, Fill::normal, 3);
+  std::fill_n(inputs.v.begin() + 80 * p.value_dim, p.value_dim, kNan);
+  const Outputs<float> ahead = run_rotated<Bf16, kPersistent>(p, inputs, {}, {}),
+                       found = run_rope<Bf16, false>(p, inputs, {}, {});
+  REQUIRE(std::isnan(found.o.back()));
+  REQUIRE_FALSE(std::isnan(found.o.front()));
+  CHECK(same_bits(found, ahead));
 }
 
 TEST_CASE("hopper on the host: NaN in keys a row does not see leaves the row as it was") {
@@ -348,6 +444,22 @@ TEST_CASE("hopper on the host: NaN in keys a row does not see leaves the row as 
   }
 }
 
+/// Whether one of four orders of a launch with the error fails or misses the bounds.
+template <class Run>
+bool shows(HostFault fault, int nth, const Problem& p, const Truth& truth, const Run& run) {
+  for (uint64_t seed = 1; seed <= 4; ++seed) {
+    try {
+      Launch launch;
+      launch.how = {seed, fault, nth, 1024};
+      launch.blocks = 1;  // three rows of tiles: every ring turns
+      if (!compare(p, truth, run(launch)).ok) return true;
+    } catch (const std::logic_error&) {
+      return true;
+    }
+  }
+  return false;
+}
+
 TEST_CASE("hopper on the host: an error in any of the protocol's instructions shows") {
   const HostFault fault =
       GENERATE(HostFault::arrival_lost, HostFault::arrival_doubled, HostFault::count_one_more,
@@ -359,18 +471,25 @@ TEST_CASE("hopper on the host: an error in any of the protocol's instructions sh
   const Inputs<float> inputs = make_inputs(p, Fill::peaked, 7);
   const Truth truth = make_truth(p, inputs, {});
   for (int nth = 0; nth < 6; ++nth) {
-    bool caught = false;
-    for (uint64_t seed = 1; seed <= 4 && !caught; ++seed) {
-      try {
-        Launch launch;
-        launch.how = {seed, fault, nth, 1024};
-        launch.blocks = 1;  // three rows of tiles: every ring turns
-        caught = !compare(p, truth, run_hopper<Bf16, kPersistent>(p, inputs, {}, launch)).ok;
-      } catch (const std::logic_error&) {
-        caught = true;
-      }
-    }
     INFO("fault " << static_cast<int>(fault) << " nth " << nth);
-    CHECK(caught);
+    CHECK(shows(fault, nth, p, truth,
+                [&](const Launch& launch) { return run_hopper<Bf16, kPersistent>(p, inputs, {}, launch); }));
+  }
+}
+
+TEST_CASE("hopper on the host: an error around the queries that the kernel rotates shows") {
+  const Problem p = Problem::parse("b=1,hq=1,nq=384,nk=200,d=128,pos=rope:10000,dtype=bf16");
+  const Inputs<float> inputs = make_inputs(p, Fill::peaked, 7);
+  const Truth truth = make_truth(p, inputs, {.operand_rounding = rotated_rounding(p)});
+  const auto run = [&](const Launch& launch) { return run_rope<Bf16, false>(p, inputs, {}, launch); };
+  const HostFault fault =
+      GENERATE(HostFault::wait_skipped, HostFault::parity_flipped, HostFault::count_one_more,
+               HostFault::count_one_less, HostFault::proxy_fence_skipped);
+  const bool of_fences = fault == HostFault::proxy_fence_skipped;
+  // in the order of initialisation: four barriers of each buffer of K and V, then q_full, q_loaded, q_empty,
+  // index_full of the first buffer of queries
+  for (const int nth : of_fences ? std::vector<int>{0, 1, 50, 95} : std::vector<int>{8, 9, 10, 11}) {
+    INFO("fault " << static_cast<int>(fault) << " nth " << nth);
+    CHECK(shows(fault, nth, p, truth, run));
   }
 }

@@ -3,6 +3,7 @@
 // copies that have not landed, operands and stores that have not been read, writes that the asynchronous
 // proxy does not see yet. Use at the wrong time throws.
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <stdexcept>
@@ -53,7 +54,7 @@ class HostShared {
     for (const uint32_t k : units) {
       if (units_[k].loads) fail("a copy into memory where another copy is under way", k);
       if (units_[k].reads) fail("a copy into memory that is still being read", k);
-      if (units_[k].writer) fail("a copy into memory written without fence.proxy.async", k);
+      if (!units_[k].writers.empty()) fail("a copy into memory written without fence.proxy.async", k);
       ++units_[k].loads;
     }
   }
@@ -63,7 +64,7 @@ class HostShared {
   Reading begin_read(const Units& units) {
     for (const uint32_t k : units) {
       if (units_[k].loads) fail("memory read before its copy has landed", k);
-      if (units_[k].writer) fail("memory written without fence.proxy.async is read", k);
+      if (!units_[k].writers.empty()) fail("memory written without fence.proxy.async is read", k);
       ++units_[k].reads;
     }
     return {units, bytes_of(units)};
@@ -79,7 +80,8 @@ class HostShared {
     for (const uint32_t k : units) {
       if (units_[k].loads) fail("memory written where a copy is under way", k);
       if (units_[k].reads) fail("memory written that is still being read", k);
-      units_[k].writer = thread + 1;
+      std::vector<int>& writers = units_[k].writers;
+      if (std::find(writers.begin(), writers.end(), thread) == writers.end()) writers.push_back(thread);
     }
   }
   void read(const Units& units) {
@@ -88,9 +90,7 @@ class HostShared {
     }
   }
   void fence(int thread) {
-    for (State& unit : units_) {
-      if (unit.writer == thread + 1) unit.writer = 0;
-    }
+    for (State& unit : units_) std::erase(unit.writers, thread);
   }
   bool idle() const {
     for (const State& unit : units_) {
@@ -110,7 +110,7 @@ class HostShared {
   };
   struct State {
     uint16_t loads = 0, reads = 0;
-    int writer = 0;  ///< thread + 1
+    std::vector<int> writers;  ///< threads whose writes the asynchronous proxy may not see
   };
   void fail(const char* what, uint32_t unit) const {
     throw std::logic_error(std::string("shared memory at byte ") + std::to_string(unit * 16) + ": " + what);

@@ -1,10 +1,11 @@
 #pragma once
-// Marks of functions that run on a GPU, and on the host in tests.
+// Marks of functions that run on a GPU, and on the host in tests, and numbers that both know.
 
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <numbers>
 
 #if defined(__CUDACC__)
 #include <cuda_pipeline.h>
@@ -19,3 +20,10 @@
 #define ATTN_UNROLL_4
 #define ATTN_ROLL
 #endif
+
+namespace attn {
+
+inline constexpr float kLog2e = std::numbers::log2e_v<float>;
+inline constexpr float kLn2 = std::numbers::ln2_v<float>;
+
+}  // namespace attn

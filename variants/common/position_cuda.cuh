@@ -75,6 +75,9 @@ struct RopeAngles {
     return angles;
   }
 
+  /// Of the tables, for a position.
+  int64_t row(int64_t position) const { return position - first_position; }
+
   /// In float64 on the host: positions reach 2^20, where a float32 angle is off by 0.06.
   template <class Queue>
   void prepare(const Queue& queue, const Problem& p) const {
@@ -115,10 +118,10 @@ class DeviceRope {
     const bool interleaved = p.position.kind == PositionKind::rope_interleaved;
     queue.for_each(p.batch * p.seq_q * p.heads_q * angles_.pairs,
                    RotateRows<T>{q, q_, angles_.cosine, angles_.sine, p.seq_q, p.heads_q, p.head_dim,
-                                 angles_.pairs, p.offset() - angles_.first_position, interleaved});
+                                 angles_.pairs, angles_.row(p.offset()), interleaved});
     queue.for_each(p.batch * p.seq_kv * p.heads_kv * angles_.pairs,
                    RotateRows<T>{k, k_, angles_.cosine, angles_.sine, p.seq_kv, p.heads_kv, p.head_dim,
-                                 angles_.pairs, -angles_.first_position, interleaved});
+                                 angles_.pairs, angles_.row(0), interleaved});
   }
 
   /// The gradients of the rotated q and k become those of q and k.
@@ -127,10 +130,10 @@ class DeviceRope {
     const bool interleaved = p.position.kind == PositionKind::rope_interleaved;
     queue.for_each(p.batch * p.seq_q * p.heads_q * angles_.pairs,
                    RotateRowsBack{d_q, angles_.cosine, angles_.sine, p.seq_q, p.heads_q, p.head_dim,
-                                  angles_.pairs, p.offset() - angles_.first_position, interleaved});
+                                  angles_.pairs, angles_.row(p.offset()), interleaved});
     queue.for_each(p.batch * p.seq_kv * p.heads_kv * angles_.pairs,
                    RotateRowsBack{d_k, angles_.cosine, angles_.sine, p.seq_kv, p.heads_kv, p.head_dim,
-                                  angles_.pairs, -angles_.first_position, interleaved});
+                                  angles_.pairs, angles_.row(0), interleaved});
   }
 
   bool empty() const { return angles_.pairs == 0; }

@@ -62,7 +62,6 @@ struct DecodeResult {
         if (c + e < value_dim) set(to[e], four[e]);
       }
     }
-    constexpr float kLn2 = 0.69314718055994530942f;
     if (c == 0)
       lse[(b * heads_kv * group + h) * seq_q + i] = sum == 0 ? -INFINITY : (reference + log2f(sum)) * kLn2;
   }

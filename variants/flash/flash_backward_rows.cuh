@@ -38,7 +38,6 @@ struct FillQueryRows {
   static constexpr int kMinBlocks = 8;
   static constexpr int kRowsPerThread = 4;
   static constexpr int kRows = kThreads / kLanes * kRowsPerThread;
-  static constexpr float kLog2e = 1.44269504088896340736f;
   static_assert(QueryRows::kMultiple % kRows == 0, "a block works on one head");
   static constexpr size_t shared_bytes() { return 0; }
 

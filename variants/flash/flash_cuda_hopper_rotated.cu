@@ -5,9 +5,8 @@
 // and the check holds it to the bound that follows. flash/cuda/mma keeps rotated rows in float32; its
 // products then take 3.5 times as long.
 //
-// Not fused: with K rotated inside, each block of queries would rotate all keys again, and Q alone saves
-// half. The pass moves 4 d bytes a row of Q and of K, read and written once: 64 MiB each of Q and of K at
-// 16384 tokens of width 2048 read, as much written.
+// The pass moves 4 d bytes a row of Q and of K, read and written once: 64 MiB each of Q and of K at 16384
+// tokens of width 2048 read, as much written. flash/cuda/hopper/rope spares that of Q.
 //
 // Time O(h n^2 d) (visited tiles only), workspace O(n d): rotated Q and K, a table of angles. Su et al.,
 // "RoFormer", 2021. Never measured: no GPU has run it yet.
@@ -34,22 +33,25 @@ class FlashCudaHopperRotated final : public Variant {
   }
   OperandRounding operand_rounding(const Problem& p) const override { return rotated_rounding(p); }
   void plan(const Context&, const Problem& p, Workspace& counting) const override {
-    RotatedScratch::take(p, counting);
+    Scratch::take(p, counting);
   }
   Cost cost(const Problem& p) const override {
-    return rotated_cost(p, hopper_tiling_in_use<HopperTopRung>(p));
+    return rotated_cost(p, hopper_tiling_in_use<HopperTopRung>(p), RotatedAhead::q_and_k);
   }
   void prepare(const Context& context, const Problem& p, Workspace& workspace) const override {
-    RotatedScratch::take(p, workspace).prepare(CudaQueue(context.stream), p);
+    Scratch::take(p, workspace).prepare(CudaQueue(context.stream), p);
   }
   void forward(const Context& context, const Problem& p, const Forward& args,
                Workspace& workspace) const override {
-    const RotatedScratch scratch = RotatedScratch::take(p, workspace);
+    const Scratch scratch = Scratch::take(p, workspace);
     const CudaQueue queue(context.stream);
     const Forward rotated = p.dtype == Dtype::bf16 ? rotated_forward<Bf16>(queue, p, args, scratch)
                                                    : rotated_forward<F16>(queue, p, args, scratch);
     hopper_forward_top(context, p, rotated, scratch.hopper);
   }
+
+ private:
+  using Scratch = RotatedScratch<RotatedAhead::q_and_k>;
 };
 
 ATTN_REGISTER(std::make_unique<FlashCudaHopperRotated>());

@@ -47,7 +47,6 @@ struct FlashDecodeWarp {
   static constexpr int kKeyTiles = kWarpKeys / 8;
   static constexpr int kThreadRows = 2;
   static constexpr float kSlack = 8;
-  static constexpr float kLog2e = 1.44269504088896340736f;
 
   using Accumulator = float[4];
   struct Thread {

@@ -39,7 +39,8 @@ struct FlashHopper {
   static constexpr int kThreads = kWarpgroupThreads * (kConsumers + (kRung.specialised ? 1 : 0));
   /// Walking over a mask's tiles takes more registers than loading; where O takes half of them, only a
   /// softcap leaves as many.
-  static constexpr bool kLoaderWalks = Rows::kCapped || (Rows::kMasked && kWidth < 256 && !Rows::kShaw);
+  static constexpr bool kLoaderWalks =
+      Rows::kCapped || Rows::kRope || (Rows::kMasked && kWidth < 256 && !Rows::kShaw);
   static constexpr int kLoaderRegisters = kConsumers == 3 ? 32 : kLoaderWalks ? 40 : 24;
   static constexpr int kComputeRegisters = kConsumers == 3 ? 160 : kLoaderWalks ? 232 : 240;
   static_assert(kRung.specialised || !(kRung.overlap || kRung.pingpong || kRung.persistent),
@@ -47,6 +48,9 @@ struct FlashHopper {
   static constexpr bool kTakeTurns = kRung.pingpong && kConsumers > 1;
   static_assert(kRung.overlap || !(kRung.pingpong || kRung.persistent),
                 "the rungs above are built into the overlapped loop");
+  /// Warps of the loading warpgroup that rotate queries.
+  static constexpr int kRotators = 3;
+  static_assert(!Rows::kRope || (kPersistent && kConsumers > 1));
   // Named barriers: turns from 1 on, a warpgroup's own from 4 on.
   static constexpr int kTurns = 1, kOwn = 4;
 
@@ -67,7 +71,12 @@ struct FlashHopper {
     if constexpr (kRung.specialised) {
       if (uniform(thread / kWarpgroupThreads) == 0) {
         if constexpr (kConsumers > 1) give_registers_back<kLoaderRegisters>();
-        if (uniform(thread / kWarpLanes) == 0 && elect_one()) load_all(shared);
+        const int warp = uniform(thread / kWarpLanes);
+        if (warp == 0) {
+          if (elect_one()) load_all(shared);
+        } else if constexpr (Rows::kRope) {
+          rotate_all(shared, thread - kWarpLanes);
+        }
       } else {
         if constexpr (kConsumers > 1) take_registers<kComputeRegisters>();
         Rows rows(args, thread - kWarpgroupThreads);
@@ -97,10 +106,11 @@ struct FlashHopper {
       barrier_init(shared.v_empty(stage), kWarps);
     }
     for (int stage = 0; stage < Shared::kQueryStages; ++stage) {
-      barrier_init(shared.q_full(stage), 1);
+      barrier_init(shared.q_full(stage), Rows::kRope ? kRotators : 1);
+      if constexpr (Rows::kRope) barrier_init(shared.q_loaded(stage), 1);
       barrier_init(shared.q_empty(stage), kWarps);
       barrier_init(shared.index_full(stage), 1);
-      barrier_init(shared.index_empty(stage), kWarps);
+      barrier_init(shared.index_empty(stage), kWarps + (Rows::kRope ? kRotators : 0));
     }
     barrier_init_fence();
   }
@@ -109,7 +119,7 @@ struct FlashHopper {
 
   ATTN_DEVICE void load_queries(const Shared& shared, const Place& place, const RowRing& ring) const {
     barrier_wait(shared.q_empty(ring.stage), ring.parity ^ 1);
-    const uint32_t full = shared.q_full(ring.stage);
+    const uint32_t full = Rows::kRope ? shared.q_loaded(ring.stage) : shared.q_full(ring.stage);
     barrier_expect(full, Shared::kQueryBytes);
     ATTN_UNROLL
     for (int part = 0; part < kConsumers * (kWidth / 64); ++part) {
@@ -178,6 +188,28 @@ struct FlashHopper {
     barrier_wait(shared.index_empty(ring.stage), ring.parity ^ 1);
     shared_store(shared.index(ring.stage), static_cast<int>(index));
     barrier_arrive(shared.index_full(ring.stage));
+  }
+
+  // Rotating queries between their arrival and q_full.
+
+  ATTN_DEVICE void rotate_all(const Shared& shared, int thread) const {
+    RowRing q;
+    uint32_t index = blockIdx.x;
+    while (index < args.schedule.count()) {
+      const uint32_t i0 = args.schedule.at(index).number * kRows,
+                     left = static_cast<uint32_t>(args.seq_q) - i0;
+      barrier_wait(shared.q_loaded(q.stage), q.parity);
+      args.rope.template rotate_tile<T, kWidth>(shared.queries(q.stage), i0,
+                                                static_cast<int>(min(left, uint32_t{kRows})), thread,
+                                                kRotators * kWarpLanes);
+      async_proxy_fence();
+      __syncwarp();
+      if (elect_one()) barrier_arrive(shared.q_full(q.stage));
+      barrier_wait(shared.index_full(q.stage), q.parity);
+      index = static_cast<uint32_t>(uniform(shared_load(shared.index(q.stage))));
+      if (elect_one()) barrier_arrive(shared.index_empty(q.stage));
+      q.advance();
+    }
   }
 
   // Computing: by whole warpgroups. Every warp arrives for itself.
@@ -353,14 +385,19 @@ struct FlashHopper {
     }
     __syncwarp();
   }
+  /// What tell() told.
+  ATTN_DEVICE static uint32_t next_index(const Shared& shared, int lane, RowRing& ring) {
+    barrier_wait(shared.index_full(ring.stage), ring.parity);
+    const auto index = static_cast<uint32_t>(uniform(shared_load(shared.index(ring.stage))));
+    if (lane == 0) barrier_arrive(shared.index_empty(ring.stage));
+    ring.advance();
+    return index;
+  }
   /// Whether the block has another row of tiles; then that row and its first visit.
   ATTN_DEVICE bool next_row(const Shared& shared, const Rows& rows, Walk& walk, int& visit,
                             RowRing& ring) const {
     if constexpr (!kRung.persistent) return false;
-    barrier_wait(shared.index_full(ring.stage), ring.parity);
-    const auto index = static_cast<uint32_t>(uniform(shared_load(shared.index(ring.stage))));
-    release(rows, shared.index_empty(ring.stage));
-    ring.advance();
+    const uint32_t index = next_index(shared, rows.lane, ring);
     const bool more = index < args.schedule.count();
     if (kLookUp == LookUp::beside_products || more) {  // beside products a branch would end their pipeline
       walk = Walk::of(args, args.schedule.at(more ? index : 0));

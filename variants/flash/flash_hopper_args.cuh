@@ -96,7 +96,7 @@ FlashHopperArgs<T> hopper_args(const Queue& queue, const Problem& p, const Forwa
   args.value_dim = static_cast<int>(p.value_dim);
   args.scale = static_cast<float>(p.softmax_scale());
   args.softcap = static_cast<float>(p.softcap);
-  args.bias = scratch.bias.fill(queue, p, forward.tables, 1.44269504088896340736f);
+  args.bias = scratch.bias.fill(queue, p, forward.tables, kLog2e);
   args.schedule = HopperSchedule::of(p, tiling.rows());
   args.taken = scratch.taken;
   return args;

@@ -121,8 +121,9 @@ void hopper_forward(const Context& context, const Problem& p, const Forward& for
     case HopperKind::capped:
       if constexpr (Rungs::kTop) launch_hopper<T, HopperKind::capped, Rungs>(queue, p, args, tiling);
       return;
-    case HopperKind::shaw:
-      return;  // flash_cuda_hopper_shaw.cu
+    case HopperKind::shaw:  // flash_cuda_hopper_shaw.cu
+    case HopperKind::rope:  // flash_cuda_hopper_rope.cu
+      return;
   }
 }
 

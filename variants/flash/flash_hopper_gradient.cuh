@@ -71,7 +71,6 @@ struct FlashHopperGradient {
   static constexpr int kConsumingWarps = 8;
   static constexpr int kBoth = kWarpgroupThreads + kWarpLanes;  ///< a warpgroup and warp 1
   static constexpr int kLoaderRegisters = 24, kConsumerRegisters = 240;
-  static constexpr float kLog2e = 1.44269504088896340736f;
   static_assert(QueryRows::kMultiple % kQueries == 0, "LSE and D are there for whole tiles");
 
   /// Bytes from the start of shared memory, which is a multiple of 1024.

@@ -1,6 +1,6 @@
 #pragma once
-// RoPE ahead of the Hopper kernels: Q and K rotated in float32 and rounded to their own type, into rows that
-// TMA can read. One pass over each.
+// RoPE ahead of the Hopper kernels: K, or Q and K, rotated in float32 and rounded to their own type, into
+// rows that TMA can read. One pass over each.
 
 #include "variants/flash/flash_hopper_args.cuh"
 
@@ -10,10 +10,6 @@ namespace attn {
 template <int kChannels>
 struct alignas(2 * kChannels) PackedChannels {
   uint32_t pairs[kChannels / 2];
-};
-template <int kChannels>
-struct alignas(16) FloatChannels {
-  float of[kChannels];
 };
 
 /// Rotates rows of one operand, by the angles of row `shift + row` of the tables. A thread has kChannels
@@ -30,7 +26,7 @@ struct RotateChannels {
   bool aligned;  ///< rows of `from` to 16 bytes
 
   using Packed = PackedChannels<kChannels>;
-  using Floats = FloatChannels<kChannels>;
+  using Floats = PairNumbers<kChannels>;
 
   /// Of all threads.
   static int64_t count(int64_t batch, int64_t seq, int64_t heads, int64_t head_dim) {
@@ -51,9 +47,9 @@ struct RotateChannels {
     const Floats c = *reinterpret_cast<const Floats*>(cosine + angles),
                  s = *reinterpret_cast<const Floats*>(sine + angles);
     if (interleaved) {
-      rotate<true>(c, s, channels);
+      rotate_pairs<true>(c, s, channels);
     } else {
-      rotate<false>(c, s, channels);
+      rotate_pairs<false>(c, s, channels);
     }
     T* out = to + row * head_dim;
     write(channels, out + first);
@@ -71,16 +67,6 @@ struct RotateChannels {
       for (int k = 0; k < kChannels; ++k) channels[k] = to_float(source[k]);
     }
   }
-  template <bool kInterleaved>
-  ATTN_DEVICE static void rotate(const Floats& c, const Floats& s, float (&channels)[2 * kChannels]) {
-    ATTN_UNROLL
-    for (int k = 0; k < kChannels; ++k) {
-      const ChannelPair pair = rope_channels(kInterleaved, 2 * kChannels, k);
-      const float x = channels[pair.first], y = channels[pair.second];
-      channels[pair.first] = x * c.of[k] - y * s.of[k];
-      channels[pair.second] = x * s.of[k] + y * c.of[k];
-    }
-  }
   ATTN_DEVICE static void write(const float* channels, T* to) {
     Packed packed;
     ATTN_UNROLL
@@ -89,7 +75,10 @@ struct RotateChannels {
   }
 };
 
-/// The workspace of flash/cuda/hopper/rotated.
+/// What is rotated ahead of the kernel.
+enum class RotatedAhead { k, q_and_k };
+
+template <RotatedAhead kAhead>
 struct RotatedScratch {
   HopperScratch hopper;
   RopeAngles angles;
@@ -99,7 +88,8 @@ struct RotatedScratch {
     RotatedScratch scratch;
     scratch.hopper = HopperScratch::take(p, workspace);
     scratch.angles = RopeAngles::take(p, workspace);
-    scratch.q = workspace.take<uint16_t>("rotated q", p.batch * p.seq_q * p.heads_q * p.head_dim);
+    if (kAhead == RotatedAhead::q_and_k)
+      scratch.q = workspace.take<uint16_t>("rotated q", p.batch * p.seq_q * p.heads_q * p.head_dim);
     scratch.k = workspace.take<uint16_t>("rotated k", p.batch * p.seq_kv * p.heads_kv * p.head_dim);
     return scratch;
   }
@@ -110,45 +100,51 @@ struct RotatedScratch {
   }
 };
 
-template <class T, int kChannels, class Queue>
-void rotate_operands(const Queue& queue, const Problem& p, const Forward& forward,
-                     const RotatedScratch& scratch) {
-  const bool interleaved = p.position.kind == PositionKind::rope_interleaved;
-  const auto rotate = [&](const ConstTensor& tensor, uint16_t* to, int64_t seq, int64_t heads,
-                          int64_t first_position) {
-    const auto from = gpu_tensor<const T>(tensor);
-    using Kernel = RotateChannels<T, kChannels>;
-    queue.for_each(Kernel::count(p.batch, seq, heads, p.head_dim),
-                   Kernel{from, reinterpret_cast<T*>(to), scratch.angles.cosine, scratch.angles.sine, seq,
-                          heads, p.head_dim, first_position - scratch.angles.first_position, interleaved,
-                          from.aligned(p.head_dim)});
-  };
-  rotate(forward.q, scratch.q, p.seq_q, p.heads_q, p.offset());
-  rotate(forward.k, scratch.k, p.seq_kv, p.heads_kv, 0);
-}
-
-/// Enqueues the rotation. Returns what the forward then works on.
+/// Enqueues the rotation of a tensor whose first row has row `shift` of the tables. Returns the rotated one.
 template <class T, class Queue>
-Forward rotated_forward(const Queue& queue, const Problem& p, const Forward& forward,
-                        const RotatedScratch& scratch) {
+ConstTensor rotate_ahead(const Queue& queue, const Problem& p, const RopeAngles& angles,
+                         const ConstTensor& tensor, uint16_t* to, int64_t seq, int64_t heads, int64_t shift) {
+  const auto from = gpu_tensor<const T>(tensor);
+  const auto enqueue = [&](auto pairs) {
+    using Kernel = RotateChannels<T, decltype(pairs)::value>;
+    queue.for_each(
+        Kernel::count(p.batch, seq, heads, p.head_dim),
+        Kernel{from, reinterpret_cast<T*>(to), angles.cosine, angles.sine, seq, heads, p.head_dim, shift,
+               p.position.kind == PositionKind::rope_interleaved, from.aligned(p.head_dim)});
+  };
   if (p.head_dim % 16 == 0) {
-    rotate_operands<T, 8>(queue, p, forward, scratch);
+    enqueue(std::integral_constant<int, 8>());
   } else {
-    rotate_operands<T, 4>(queue, p, forward, scratch);
+    enqueue(std::integral_constant<int, 4>());
   }
+  return contiguous<const void>(to, seq, heads, p.head_dim);
+}
+/// Returns what the forward then works on.
+template <class T, class Queue, RotatedAhead kAhead>
+Forward rotated_forward(const Queue& queue, const Problem& p, const Forward& forward,
+                        const RotatedScratch<kAhead>& scratch) {
+  const RopeAngles& angles = scratch.angles;
   Forward rotated = forward;
-  rotated.q = contiguous<const void>(scratch.q, p.seq_q, p.heads_q, p.head_dim);
-  rotated.k = contiguous<const void>(scratch.k, p.seq_kv, p.heads_kv, p.head_dim);
+  rotated.k = rotate_ahead<T>(queue, p, angles, forward.k, scratch.k, p.seq_kv, p.heads_kv, angles.row(0));
+  if (kAhead == RotatedAhead::q_and_k)
+    rotated.q =
+        rotate_ahead<T>(queue, p, angles, forward.q, scratch.q, p.seq_q, p.heads_q, angles.row(p.offset()));
   return rotated;
 }
+/// For the queries that the kernel rotates.
+inline HopperRope hopper_rope(const Problem& p, const RopeAngles& angles) {
+  return {angles.cosine, angles.sine, static_cast<uint32_t>(angles.row(p.offset())),
+          static_cast<int>(angles.pairs), p.position.kind == PositionKind::rope_interleaved};
+}
 
-/// Of Q and K, which are read and written once more, with the tables of angles.
-inline Cost rotated_cost(const Problem& p, HopperTiling tiling) {
+/// What is rotated ahead is read and written once more; each row rotated anywhere reads its angles.
+inline Cost rotated_cost(const Problem& p, HopperTiling tiling, RotatedAhead ahead) {
   Cost cost = hopper_cost(p, tiling);
-  const double rows = static_cast<double>(p.batch) *
-                      static_cast<double>(p.seq_q * p.heads_q + p.seq_kv * p.heads_kv),
-               angles = static_cast<double>(p.seq_q + p.seq_kv) * static_cast<double>(p.head_dim / 2);
-  cost.bytes_moved += 2 * 2 * static_cast<double>(p.head_dim) * rows + 2 * 4 * angles;
+  const auto width = static_cast<double>(p.head_dim),
+             queries = static_cast<double>(p.batch * p.heads_q * p.seq_q),
+             keys = static_cast<double>(p.batch * p.heads_kv * p.seq_kv);
+  const double copied = keys + (ahead == RotatedAhead::q_and_k ? queries : 0);
+  cost.bytes_moved += 2 * 2 * width * copied + 4 * width * (queries + keys);
   return cost;
 }
 

@@ -3,6 +3,7 @@
 // between, in registers, scale, softcap, bias, Shaw's key terms, mask and the online softmax of
 // flash_mma.cuh, with the same lazy reference. A thread has rows r and r + 8 of its warp's 16.
 
+#include "variants/flash/flash_hopper_rope.cuh"
 #include "variants/flash/flash_hopper_shaw.cuh"
 
 namespace attn {
@@ -20,6 +21,7 @@ struct FlashHopperArgs : FlashVisitShape {
   HopperSchedule schedule;
   unsigned* taken;  ///< rows of tiles that persistent blocks took beyond their first; 0 between calls
   FlashShawArgs shaw;
+  HopperRope rope;
 };
 
 template <class T, int kWidth, HopperKind kKind, HopperTiling kTiling>
@@ -29,12 +31,11 @@ struct HopperRows {
       kKind == HopperKind::biased || kKind == HopperKind::capped;
   static constexpr bool kCapped = kKind == HopperKind::capped;
   static constexpr bool kShaw = kKind == HopperKind::shaw;
+  static constexpr bool kRope = kKind == HopperKind::rope;
   static constexpr int kRows = kTiling.rows();
   static constexpr int kKeys = kTiling.keys;
   static constexpr int kKeyTiles = kKeys / 8;
   static constexpr float kSlack = 8;
-  static constexpr float kLog2e = 1.44269504088896340736f;
-  static constexpr float kLn2 = 0.69314718055994530942f;
   static_assert(!kMasked || kKeys / 4 <= 32,
                 "the visible keys of a row and thread are the bits of one number");
 
@@ -328,8 +329,9 @@ struct HopperRows {
     const T* q = args.q.row(place.b, i, place.h);
     ATTN_UNROLL
     for (int k = 0; k < kOwn; ++k) {
-      query[k] = first + 32 * k < args.head_dim ? to_float(q[first + 32 * k]) : 0.0f;
-      sums[k] = 0;
+      sums[k] = query[k] = 0;
+      if (first + 32 * k >= args.head_dim) continue;
+      query[k] = kRope ? args.rope.rotated(q, i, first + 32 * k) : to_float(q[first + 32 * k]);
     }
     const float subtracted = referred == -INFINITY ? 0.0f : referred;
     const float* bias = args.bias.rows ? args.bias.head(place.h) + i : nullptr;

@@ -18,8 +18,8 @@ struct HopperRung {
 };
 
 /// What an instance can do: nothing more; a mask; a mask and a Toeplitz bias; that, a softcap and a negative
-/// scale; a mask and Shaw's key terms.
-enum class HopperKind { plain, masked, biased, capped, shaw };
+/// scale; a mask and Shaw's key terms; a mask and RoPE of the queries.
+enum class HopperKind { plain, masked, biased, capped, shaw, rope };
 
 struct HopperTiling {
   int consumers;  ///< warpgroups that compute, 64 queries each. Three leave 160 registers to a thread
@@ -30,7 +30,7 @@ struct HopperTiling {
 /// What registers and shared memory hold.
 constexpr HopperTiling hopper_tiling(int width, HopperKind kind) {
   if (width == 256) return {2, 80};
-  return {width == 64 && kind < HopperKind::capped ? 3 : 2, 128};
+  return {width == 64 && (kind < HopperKind::capped || kind == HopperKind::rope) ? 3 : 2, 128};
 }
 /// What flash/cuda/hopper has, by measurements on an H200: turns pay where exponentials are as long as
 /// products.
@@ -59,7 +59,7 @@ struct HopperShared {
   static constexpr uint32_t kKeysAt = kQueryStages * kQueryBytes;
   static constexpr uint32_t kValuesAt = kKeysAt + kStages * kTileBytes;
   static constexpr uint32_t kBarriersAt = kValuesAt + kStages * kTileBytes;
-  static constexpr int kBarriers = 4 * kQueryStages + 4 * kStages;
+  static constexpr int kBarriers = 5 * kQueryStages + 4 * kStages;
   static constexpr uint32_t kIndexAt = kBarriersAt + 8 * kBarriers;
   static constexpr uint32_t kUnreadAt = kIndexAt + kQueryStages * 4;
   static constexpr uint32_t kBiasBytes = kBiased ? (kRows + kKeys) * 4 : 0;
@@ -94,6 +94,10 @@ struct HopperShared {
   ATTN_HOST_DEVICE uint32_t index_empty(int stage) const {
     return barrier(4 * kStages + 3 * kQueryStages + stage);
   }
+  /// Where queries are rotated before q_full.
+  ATTN_HOST_DEVICE uint32_t q_loaded(int stage) const {
+    return barrier(4 * kStages + 4 * kQueryStages + stage);
+  }
   ATTN_HOST_DEVICE uint32_t index(int stage) const {
     return base + kIndexAt + 4 * static_cast<uint32_t>(stage);
   }
@@ -108,6 +112,13 @@ struct HopperShared {
     return base + kBarriersAt + 8 * static_cast<uint32_t>(number);
   }
 };
+
+/// Of a tile of queries: the 64 of each warpgroup lie together, in chunks of 64 channels.
+template <int kWidth>
+ATTN_HOST_DEVICE constexpr uint32_t query_place(uint32_t queries, int row, int channel) {
+  const int chunk = row / 64 * (kWidth / 64) + channel / 64;
+  return queries + static_cast<uint32_t>(chunk * 64 * 128) + swizzled_128(row % 64, channel % 64);
+}
 
 /// Elements that rows of biases have beyond those of the problem, so that those of any tile are there,
 /// aligned to 16 bytes.

@@ -84,8 +84,6 @@ struct FlashMma {
   static constexpr int kChannelTiles = kWidth / 8;
   static constexpr int kThreadRows = 2 * kRowTiles;
   static constexpr float kSlack = 8;
-  static constexpr float kLog2e = 1.44269504088896340736f;
-  static constexpr float kLn2 = 0.69314718055994530942f;
   static_assert(kKeys / 4 <= 32, "the visible keys of a row and thread are the bits of one number");
   static constexpr size_t kTileBytes = (kRows + kKeys) * kWidth * sizeof(S) + kKeys * kWidth * sizeof(T);
   static constexpr size_t kPlaceBytes = 64;

@@ -66,7 +66,7 @@ FlashMmaArgs<T, S> flash_mma_args(const Queue& queue, const Problem& p, const Fo
   args.o_aligned = args.o.aligned(p.value_dim);
   args.scale = static_cast<float>(p.softmax_scale());
   args.softcap = static_cast<float>(p.softcap);
-  args.bias = scratch.bias.fill(queue, p, forward.tables, 1.44269504088896340736f);
+  args.bias = scratch.bias.fill(queue, p, forward.tables, kLog2e);
   return args;
 }
 

@@ -55,7 +55,6 @@ struct FlashMmaGradient {
   static constexpr int kColumnTiles = kColumns / 8;
   static constexpr int kChannelTiles = kWidth / 8;
   static constexpr int kThreadRows = 2 * kRowTiles;
-  static constexpr float kLog2e = 1.44269504088896340736f;
   static_assert(kColumns / 4 <= 32, "the visible columns of a row and thread are the bits of one number");
   static_assert(QueryRows::kMultiple % kRows == 0 && QueryRows::kMultiple % kColumns == 0);
 

@@ -63,8 +63,6 @@ struct FlashSimt {
   static constexpr int kStride = kWidth + 4;
   static constexpr int kScoreStride = kKeys + 16;
   static constexpr int kWindowTiles = (kRows + kKeys - 1 + kKeys - 1) / kKeys;
-  static constexpr float kLog2e = 1.44269504088896340736f;
-  static constexpr float kLn2 = 0.69314718055994530942f;
 
   /// Floats from the start of shared memory.
   static constexpr int kKeyBuffer = kRows * kStride;

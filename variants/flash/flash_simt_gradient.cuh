@@ -74,7 +74,6 @@ struct FlashSimtGradient {
   static constexpr int kScoreStride = kColumns + 16;
   static constexpr bool kTables = kExtended && kOfQueries;
   static constexpr int kEdges = kTables ? 4 * kThreadRows : 1;
-  static constexpr float kLog2e = 1.44269504088896340736f;
 
   /// Floats from the start of shared memory.
   static constexpr int kSecondRows = kRows * kStride;

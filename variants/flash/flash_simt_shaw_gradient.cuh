@@ -45,7 +45,6 @@ struct FlashSimtShawGradient {
   static constexpr int kWarps = kThreads / kLanes;
   static constexpr int kPairs = 4;
   static constexpr int kChannels = 256 / kLanes;
-  static constexpr float kLog2e = 1.44269504088896340736f;
   static constexpr size_t shared_bytes() { return kWarps * 2 * 256 * sizeof(float); }
 
   struct Thread {
