@@ -31,6 +31,7 @@ struct Info {
   bool own_threads = false;   ///< true for a peer with another pool of threads than OpenMP's
   bool gives_lse = true;      ///< false for a peer that returns O alone; its LSE is not looked at
   bool books_scratch = true;  ///< false for a peer that allocates for itself: its workspace is unknown
+  std::string no_graph = "";  ///< why calls of a peer are not captured into a CUDA graph; empty: they may be
 };
 
 /// Yes, or the reason why not, which becomes the row's reason.
@@ -102,7 +103,9 @@ class Variant {
   virtual void load() const {}
   /// Untimed set-up into the workspace; depends on the problem, never on tensor values.
   virtual void prepare(const Context&, const Problem&, Workspace&) const {}
-  /// Enqueues (GPU) or does (CPU) the work: no allocation, no synchronisation, no clock.
+  /// Enqueues (GPU) or does (CPU) the work: no allocation, no synchronisation, no clock. A GPU's may be
+  /// captured and replayed: everything on the context's stream, or joined to it, and nothing of the host is
+  /// read after the return.
   virtual void forward(const Context& context, const Problem& problem, const Forward& args,
                        Workspace& workspace) const = 0;
   virtual void backward(const Context&, const Problem&, const Backward&, Workspace&) const {

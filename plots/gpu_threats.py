@@ -6,6 +6,7 @@ from finding import CLEAR, UNKNOWN, Finding, counted, found, lacks, percent, unk
 
 CACHE_MATTERS = 0.1     # of the cold time
 FEW_LAUNCHES = 10       # a call shorter than so many empty kernels is mostly launches
+HOST_SHARE = 0.5        # of the latency of one call
 OUTSIDE_SHARE = 0.05    # of operands and workspace
 
 
@@ -68,6 +69,19 @@ def mostly_launches(data, rows):
 
 
 @of_gpu
+def host_latency(_, rows):
+    if name := lacks(rows, "latency_s_median", "time_hot_s_median"):
+        return unknown(name)
+    rows = rows[rows.latency_s_median.notna()]
+    share = 1 - rows.time_hot_s_median / rows.latency_s_median
+    slow = share > HOST_SHARE
+    text = (f"Times are of calls that follow one another. One call alone, until the host knows its end, takes longer: launch and "
+            f"waiting are {percent(max(share.median(), 0))} of that in the median row, more than {percent(HOST_SHARE)} in {slow.sum()} of "
+            f"{counted(len(rows), 'row')}.")
+    return found(rows[slow], share[slow], text, lambda value: f"{percent(value)} launch and waiting")
+
+
+@of_gpu
 def past_the_workspace(_, rows):
     names = ("memory_process_peak_bytes", "memory_operands_bytes", "memory_workspace_planned_bytes")
     if name := lacks(rows, *names):
@@ -82,4 +96,5 @@ def past_the_workspace(_, rows):
 
 
 CHECKS = [("Throttled samples", throttled), ("Cold and hot caches", cold_and_hot), ("Mostly launches", mostly_launches),
+          ("Latency of one call", host_latency),
           ("Device memory past the workspace", past_the_workspace)]

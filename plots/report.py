@@ -23,7 +23,7 @@ from tables import build, read_text
 SCRIPTS = ["time_vs_n", "crossover_map", "crossover_grid", "memory_vs_n", "time_vs_d", "time_vs_h", "flops", "error_vs_n", "agreement",
            "heads", "complexity", "ladder", "tokens"]
 RESULT_COLUMNS = ["variant", "status", "mask", "position", "pass", "dtype", "seq_q", "heads_q", "d_head", "threads",
-                  "time_s_median", "time_hot_s_median", "samples", "samples_throttled", "stop", "ratio_to_baseline", "roof_fraction", "bound",
+                  "launch", "time_s_median", "time_hot_s_median", "latency_s_median", "latency_graph_s_median", "samples", "samples_throttled", "stop", "ratio_to_baseline", "roof_fraction", "bound",
                   "memory_workspace_peak_bytes", "error_bound", "machine"]
 FAILURE_COLUMNS = ["variant", "status", "reason", "problem", "threads", "repro"]
 FIT_COLUMNS = ["variant", "axis", "quantity", "setting", "exponent", "analytic_exponent_fitted_range", "verdict", "points",

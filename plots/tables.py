@@ -16,11 +16,12 @@ BYTES = [(2**20, "MiB")]
 RATES = [(1e6, "MFLOP/s"), (1e9, "GFLOP/s"), (1e12, "TFLOP/s")]
 FLOPS = [(1e6, "MFLOP"), (1e9, "GFLOP"), (1e12, "TFLOP")]
 # The first pattern that is found in a column's name says what it holds. Columns of one kind share a unit.
-KINDS = [(r"flops.*_per_s", RATES), (r"bytes_per_s", [(1e9, "GB/s")]), (r"^time_(hot_)?s|_s$", TIMES), (r"bytes", BYTES),
+KINDS = [(r"flops.*_per_s", RATES), (r"bytes_per_s", [(1e9, "GB/s")]), (r"^time_(hot_)?s|^latency_(graph_)?s|_s$", TIMES), (r"bytes", BYTES),
          (r"^flops", FLOPS), (r"_hz", [(1e9, "GHz")]),
          (r"fraction|^cpu_pressure$|^density$|^held_out_error", [(0.01, "%")])]
 LABELS = {"seq_q": "n", "seq_kv": "keys", "heads_q": "h", "heads_kv": "h of keys", "d_head": "d", "d_value": "d of values",
-          "time_s_median": "time", "time_hot_s_median": "hot", "samples_throttled": "throttled",
+          "time_s_median": "time", "time_hot_s_median": "hot", "latency_s_median": "latency",
+          "latency_graph_s_median": "latency of a replay", "samples_throttled": "throttled",
           "time_s_sd_between": "sd between processes", "time_s_sd_within": "sd within a process",
           "ratio_to_baseline": "ratio to baseline", "flops_per_s": "rate", "roof_fraction": "share of roof",
           "memory_operands_bytes": "operands", "memory_workspace_peak_bytes": "workspace",

@@ -31,7 +31,14 @@ class Kernels final : public GpuRoofKernels {
   }
 };
 
-enum class Manner { good, allocates, loses_device };
+enum class Manner {
+  good,
+  allocates,
+  loses_device,
+  waits,        ///< for the stream
+  elsewhere,    ///< none of its work is on the stream
+  stale_scale,  ///< a kernel reads the scale from the host, after the call
+};
 
 class OnFakeGpu final : public Variant {
  public:
@@ -42,23 +49,47 @@ class OnFakeGpu final : public Variant {
     reference().plan(context, problem, workspace);
   }
   Cost cost(const Problem& problem) const override { return reference().cost(problem); }
+  void prepare(const Context& context, const Problem& problem, Workspace& workspace) const override {
+    reference().prepare(context, problem, workspace);
+  }
   void forward(const Context& context, const Problem& problem, const Forward& args,
                Workspace& workspace) const override {
     fake().seconds_per_call = 0;
     if (manner_ == Manner::allocates) DeviceBuffer(fake(), 4096);
     if (manner_ == Manner::loses_device) fake().is_lost = true;
-    reference().forward(context, problem, args, workspace);
+    if (manner_ == Manner::waits) fake().synchronize();
+    const auto kernel = [=, this, scratch = &workspace] {
+      Problem scaled = problem;
+      if (manner_ == Manner::stale_scale) scaled.scale = scale_on_host_;
+      scratch->rewind();
+      reference().forward(context, scaled, args, *scratch);
+    };
+    scale_on_host_ = problem.softmax_scale();
+    if (manner_ == Manner::elsewhere) return kernel();
+    fake().enqueue(kernel);
+    scale_on_host_ = 0;
+  }
+  void backward(const Context& context, const Problem& problem, const Backward& args,
+                Workspace& workspace) const override {
+    fake().enqueue([=, scratch = &workspace] {
+      scratch->rewind();
+      reference().backward(context, problem, args, *scratch);
+    });
   }
 
  private:
   static const Variant& reference() { return find_variant("reference/cpu"); }
   Manner manner_;
+  mutable double scale_on_host_ = 0;
 };
 
 ATTN_REGISTER(std::make_unique<OnFakeGpu>("fake/cuda/allocates", Manner::allocates));
 ATTN_REGISTER(std::make_unique<OnFakeGpu>("fake/cuda/good", Manner::good));
 ATTN_REGISTER(std::make_unique<OnFakeGpu>("fake/cuda/loses", Manner::loses_device));
 ATTN_REGISTER(std::make_unique<OnFakeGpu>("fake/cuda/same", Manner::good));
+ATTN_REGISTER(std::make_unique<OnFakeGpu>("uncaptured/cuda/elsewhere", Manner::elsewhere));
+ATTN_REGISTER(std::make_unique<OnFakeGpu>("uncaptured/cuda/stale", Manner::stale_scale));
+ATTN_REGISTER(std::make_unique<OnFakeGpu>("uncaptured/cuda/waits", Manner::waits));
 
 }  // namespace
 

@@ -88,6 +88,18 @@ def test_nothing_is_written_without_peers(folder):
     assert ratios.write(folder) == [] and not (folder / "ratios.csv").exists()
 
 
+def test_replays_have_their_latencies_in_the_tables(folder):
+    results, samples = ratios.read_csv(folder / "results.csv"), ratios.read_csv(folder / "samples.csv")
+    for row in results:
+        row.update(launch="graph", latency_s_median="1.25e-05", latency_graph_s_median="9e-06" if row["seq_q"] == "4096" else "")
+    lines = dict(day_summary.tables_of(results, samples)[0][2])
+    found = dict(zip(LENGTHS, lines["flash/cuda/mma alone"]))
+    assert found[4096] == "12.5 / 9.0 us" and found[1024] == "12.5 us"
+    for row in results:
+        row["launch"] = "stream"
+    assert "flash/cuda/mma alone" not in dict(day_summary.tables_of(results, samples)[0][2])
+
+
 def test_tables_of_text_and_markdown(folder):
     tables = day_summary.tables_of(ratios.read_csv(folder / "results.csv"), ratios.read_csv(folder / "samples.csv"))
     assert len(tables) == 4

@@ -17,7 +17,7 @@ CALM = {"point": "p", "variant": "a", "problem": "b=1", "status": "ok", "device"
         "time_s_ci_low": 0.99, "time_s_ci_high": 1.01, "samples": 20, "processes": 2, "stop": "ratio", "outliers": 0,
         "time_s_sd_between": 0.01, "ratio_to_baseline": 1.0, "ratio_ci_low": 0.99, "roof_fraction": 0.8, "deterministic": "yes",
         "error_bound": 0.1, "steal_fraction": 0.0, "cpu_pressure": 0.0}
-GPU = {"device": "cuda", "samples_throttled": 0, "time_hot_s_median": 0.99, "memory_process_peak_bytes": 1010,
+GPU = {"device": "cuda", "samples_throttled": 0, "time_hot_s_median": 0.99, "latency_s_median": 1.0, "memory_process_peak_bytes": 1010,
        "memory_operands_bytes": 900, "memory_workspace_planned_bytes": 100}
 FIT = {"variant": "a", "setting": "b=1", "points": 6, "excluded": 0, "why_excluded": None, "knees": None}
 ENVIRONMENT = {"build": {"dirty": False, "commit": "0123456789abcdef"}, "cpu": {"hypervisor": False},
@@ -47,6 +47,7 @@ SEEN_CASES = [
     (gpu_threats.cold_and_hot, {"rows": [GPU, {**GPU, "time_hot_s_median": 0.5}]}, "50 % at most; 1 of 2 rows"),
     (gpu_threats.mostly_launches, {"rows": [GPU, {**GPU, "time_s_median": 1e-5}], "roofs": {"gpu": {"launch_s": 2e-6}}},
      "1 of 2 rows"),
+    (gpu_threats.host_latency, {"rows": [GPU, {**GPU, "latency_s_median": 4.0}]}, "more than 50 % in 1 of 2 rows"),
     (gpu_threats.past_the_workspace, {"rows": [GPU, {**GPU, "memory_process_peak_bytes": 1500}]}, "50 % of them at most"),
     (threats.not_measured, {"rows": [{}, {"status": "timed_out"}]}, "1 timed_out"),
     (threats.above_roof, {"rows": [{}, {"roof_fraction": 1.2}]}, "largest share 120 %"),

@@ -44,6 +44,7 @@ json configuration(const Plan& plan, const CampaignOptions& options) {
                  {"processes", options.processes},
                  {"build", build_commit()},
                  {"cpu", cpu_model()}};
+  config["launch"] = to_text(options.launch);
   config["id"] = fmt::format("c{}", hash_text(config.dump()));
   return config;
 }
@@ -175,6 +176,7 @@ class CampaignRun {
             .baseline = options_.baseline,
             .threads = point.threads,
             .fill = options_.fill,
+            .launch = options_.launch,
             .seed = options_.seed,
             .processes = options_.processes,
             .budget_s = options_.budget_s,
@@ -189,7 +191,7 @@ class CampaignRun {
       if (!is_missing(variant) && !serves_as_baseline(point, *variant)) continue;
       const std::string& name = variant->info().name;
       job.variants.push_back(name);
-      if (!point.skipped.empty() || !support_of(*variant, point.problem)) continue;
+      if (!point.skipped.empty() || !support_of(*variant, point.problem, options_.launch)) continue;
       if (variant->info().device == Device::cuda) {
         job.gpu_roofs[name] = environment.roofs().limits(*variant, point.problem, point.threads);
       }

@@ -23,7 +23,8 @@ void print_line(const PlanPoint& point, const Variant& variant, const std::strin
 /// Whether the row would run.
 bool print_row(const PlanPoint& point, const Variant& variant, const CampaignOptions& options,
                const Rates& rates, Totals& totals) {
-  const RowForecast row = forecast_row(point, variant, options.budget_s, options.processes, rates);
+  const RowForecast row =
+      forecast_row(point, variant, options.budget_s, options.processes, rates, options.launch);
   if (!row.refusal.empty()) {
     ++totals.refused;
     print_line(point, variant, "-", "-", "-", "  " + row.refusal);

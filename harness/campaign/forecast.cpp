@@ -21,11 +21,11 @@ constexpr double kStart_s = 0.1;             // of a worker
 }  // namespace
 
 RowForecast forecast_row(const PlanPoint& point, const Variant& variant, double budget_s, int processes,
-                         const Rates& rates) {
+                         const Rates& rates, LaunchMode launch) {
   RowForecast row;
   if (!point.skipped.empty()) {
     row.refusal = "skipped: " + point.skipped;
-  } else if (const Support support = support_of(variant, point.problem); !support) {
+  } else if (const Support support = support_of(variant, point.problem, launch); !support) {
     row.refusal = "unsupported: " + support.reason;
   }
   if (!row.refusal.empty()) return row;
@@ -41,7 +41,8 @@ RowForecast forecast_row(const PlanPoint& point, const Variant& variant, double 
 
 double expected_row_s(const PlanPoint& point, const Variant& variant, const CampaignOptions& options,
                       const Rates& rates) {
-  const RowForecast row = forecast_row(point, variant, options.budget_s, options.processes, rates);
+  const RowForecast row =
+      forecast_row(point, variant, options.budget_s, options.processes, rates, options.launch);
   if (!row.refusal.empty() || row.bytes > options.memory_limit_bytes) return 0;
   return row.expected_s + options.processes * shared_s(point) / static_cast<double>(point.variants.size());
 }

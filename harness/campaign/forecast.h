@@ -20,7 +20,7 @@ struct RowForecast {
   double most_s = 0;      ///< where the whole budget is used
 };
 RowForecast forecast_row(const PlanPoint& point, const Variant& variant, double budget_s, int processes,
-                         const Rates& rates);
+                         const Rates& rates, LaunchMode launch = LaunchMode::stream);
 
 /// Seconds a row is expected to take, with its part of what the point takes beside its rows.
 double expected_row_s(const PlanPoint& point, const Variant& variant, const CampaignOptions& options,

@@ -242,6 +242,11 @@ class SweepExpansion {
   std::vector<int> threads_;
 };
 
+bool has_gpu_variant(const PlanPoint& point) {
+  return std::any_of(point.variants.begin(), point.variants.end(),
+                     [](const Variant* variant) { return variant->info().device == Device::cuda; });
+}
+
 }  // namespace
 
 CampaignOptions parse_campaign(const Settings& settings) {
@@ -249,6 +254,7 @@ CampaignOptions parse_campaign(const Settings& settings) {
   options.baseline = value_of(settings, "baseline");
   if (!options.baseline.empty()) find_variant(options.baseline);
   options.fill = parse_fill(value_of(settings, "fill"));
+  options.launch = parse_launch(value_of(settings, "launch"));
   options.seed = static_cast<uint64_t>(parse_count(value_of(settings, "seed"), "--seed"));
   options.budget_s = positive(settings, "budget");
   options.target = positive(settings, "target") / 100;
@@ -270,15 +276,17 @@ CampaignOptions parse_campaign(const Settings& settings) {
 Plan make_plan(const std::vector<Settings>& sweeps, const CampaignOptions& options) {
   PlanBuilder builder(options);
   for (const Settings& sweep : sweeps) SweepExpansion(sweep, builder).expand();
-  return builder.finish();
+  Plan plan = builder.finish();
+  if (options.launch == LaunchMode::graph &&
+      std::none_of(plan.points.begin(), plan.points.end(), has_gpu_variant)) {
+    throw UsageError(kGraphsNeedGpu);
+  }
+  return plan;
 }
 
 bool Plan::uses_gpu() const {
-  return std::any_of(points.begin(), points.end(), [](const PlanPoint& point) {
-    return point.skipped.empty() &&
-           std::any_of(point.variants.begin(), point.variants.end(),
-                       [](const Variant* variant) { return variant->info().device == Device::cuda; });
-  });
+  return std::any_of(points.begin(), points.end(),
+                     [](const PlanPoint& point) { return point.skipped.empty() && has_gpu_variant(point); });
 }
 
 size_t Plan::rows() const {

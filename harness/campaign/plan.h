@@ -8,6 +8,7 @@
 
 #include "harness/campaign/preset.h"
 #include "harness/run/inputs.h"
+#include "harness/run/launch.h"
 #include "harness/variant.h"
 
 namespace attn {
@@ -16,6 +17,7 @@ namespace attn {
 struct CampaignOptions {
   std::string baseline;  ///< empty: none
   Fill fill = Fill::normal;
+  LaunchMode launch = LaunchMode::stream;
   uint64_t seed = 1;
   double budget_s = 2;
   double target = 0.02;  ///< half-width of the interval that ends the sampling, relative
@@ -48,7 +50,8 @@ struct Plan {
   std::string csv() const;  ///< plan.csv
 };
 
-/// Throws UsageError for malformed axes. A combination that is no valid problem is a skipped point.
+/// Throws UsageError for malformed axes, and for graphs where no variant is of a GPU. A combination that is
+/// no valid problem is a skipped point.
 Plan make_plan(const std::vector<Settings>& sweeps, const CampaignOptions& options);
 
 /// 16 hexadecimal digits of a 64-bit hash (FNV-1a) of the text.

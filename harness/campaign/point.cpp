@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "harness/campaign/point_entry.h"
+#include "harness/campaign/point_latency.h"
 #include "harness/campaign/point_timing.h"
 #include "harness/campaign/row.h"
 #include "harness/forecast/bytes.h"
@@ -93,7 +94,7 @@ class PointRun {
   /// Supported, and small enough? Fills in the declared costs.
   void admit(PointEntry& entry) {
     board_.announce(entry.index, Step::bind);
-    if (const Support support = support_of(*entry.variant, problem_); !support) {
+    if (const Support support = support_of(*entry.variant, problem_, job_.launch); !support) {
       return entry.finish(Status::unsupported, support.reason);
     }
     const Cost cost = cost_of(*entry.variant, problem_);
@@ -129,7 +130,9 @@ class PointRun {
     size_t workspace = planned_workspace_bytes(*entry.variant, problem_, job_.threads);
     if (problem_.pass == Pass::bwd) {
       const Problem forward = problem_.with(Pass::fwd);
-      workspace = std::max(workspace, planned_workspace_bytes(*entry.variant, forward, job_.threads));
+      const size_t before = planned_workspace_bytes(*entry.variant, forward, job_.threads);
+      // The scratch of a captured backward is there before its forward runs.
+      workspace = job_.launch == LaunchMode::graph ? workspace + before : std::max(workspace, before);
     }
     const auto sets = static_cast<size_t>(rotating_sets(operands, api.cache_bytes()));
     entry.device_bytes = sets * operands + workspace;
@@ -195,8 +198,8 @@ class PointRun {
     board_.announce(entry.index, Step::bind);
     PeakProbe probe;
     DevicePeakProbe device_probe(entry.api());
-    entry.binding =
-        std::make_unique<Binding>(*entry.variant, problem_, inputs_, BindingOptions{.threads = job_.threads});
+    entry.binding = std::make_unique<Binding>(*entry.variant, problem_, inputs_,
+                                              BindingOptions{.threads = job_.threads, .launch = job_.launch});
     probe.arm();
     device_probe.arm();
     board_.announce(entry.index, Step::check);
@@ -243,7 +246,8 @@ class PointRun {
   /// move its operands.
   void check_guarded(PointEntry& entry) {
     board_.announce(entry.index, Step::check);
-    Binding binding(*entry.variant, problem_, inputs_, {.threads = job_.threads, .guarded = true});
+    Binding binding(*entry.variant, problem_, inputs_,
+                    {.threads = job_.threads, .guarded = true, .launch = job_.launch});
     entry.call(binding);
     const std::vector<std::string> overruns = binding.overruns();
     if (!overruns.empty()) {
@@ -307,8 +311,12 @@ class PointRun {
     const Verdict verdict = verdict_of(entry, *entry.binding);
     judge_manners(entry);
     if (entry.finished) return;
-    if (verdict.ok) return entry.finish(Status::ok, "");
-    entry.finish(Status::disagrees, "after timing: " + verdict.reason);
+    if (!verdict.ok) return entry.finish(Status::disagrees, "after timing: " + verdict.reason);
+    if (entry.on_gpu()) {
+      board_.announce(entry.index, Step::latency);
+      measure_latency(entry);
+    }
+    entry.finish(Status::ok, "");
   }
 
   const Job& job_;

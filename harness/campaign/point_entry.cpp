@@ -48,6 +48,8 @@ void PointEntry::guard(const std::function<void()>& work) {
     work();
   } catch (const std::bad_alloc& error) {
     finish(Status::out_of_memory, error.what());
+  } catch (const CannotCapture& error) {
+    finish(Status::unsupported, error.what());
   } catch (const std::exception& error) {
     finish(Status::crashed, std::string("exception: ") + error.what());
   } catch (...) {

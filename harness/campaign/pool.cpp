@@ -175,6 +175,8 @@ Outcome pool(const Job& job, const std::vector<Outcome>& processes, const std::v
   }
   row.steal_fraction = mean_of(processes, &ResultRow::steal_fraction);
   row.cpu_pressure = mean_of(processes, &ResultRow::cpu_pressure);
+  row.latency_s_median = mean_of(processes, &ResultRow::latency_s_median);
+  row.latency_graph_s_median = mean_of(processes, &ResultRow::latency_graph_s_median);
   const ByProcess times = times_of(processes, false), ratios = ratios_of(processes, baseline);
   const bool is_baseline = row.variant == job.baseline;
   row.stop = stop_of(processes, times, is_baseline ? ByProcess{} : ratios, job.target);

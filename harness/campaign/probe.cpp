@@ -76,13 +76,13 @@ bool better(const Probe& one, const Probe& other) {
 }
 
 /// For every variant and setting that nothing is known of, one problem.
-std::vector<Probe> choose_probes(const Plan& plan, const Rates& rates) {
+std::vector<Probe> choose_probes(const Plan& plan, LaunchMode launch, const Rates& rates) {
   std::map<std::pair<const Variant*, std::string>, Probe> best;
   for (const PlanPoint& point : plan.points) {
     if (!point.skipped.empty()) continue;
     for (const Variant* variant : point.variants) {
       const Problem& p = point.problem;
-      if (!support_of(*variant, p) || rates.knows(*variant, p, point.threads)) continue;
+      if (!support_of(*variant, p, launch) || rates.knows(*variant, p, point.threads)) continue;
       const Probe probe{variant, p, point.threads, roof_or_zero(*variant, p, point.threads, rates)};
       const auto [place, is_new] = best.emplace(std::pair(variant, Rates::setting(p, point.threads)), probe);
       if (!is_new && better(probe, place->second)) place->second = probe;
@@ -99,7 +99,7 @@ std::vector<Probe> choose_probes(const Plan& plan, const Rates& rates) {
 /// the campaign: checked, and lost alone where it crashes. Returns how many have a time.
 size_t probe_plan(const Plan& plan, const CampaignOptions& options, Rates& rates) {
   std::map<std::pair<std::string, int>, Job> jobs;
-  for (const Probe& probe : choose_probes(plan, rates)) {
+  for (const Probe& probe : choose_probes(plan, options.launch, rates)) {
     const std::string text = probe.problem.text();
     Job& job = jobs[{text, probe.threads}];
     job = {.campaign = "probe",
@@ -108,6 +108,7 @@ size_t probe_plan(const Plan& plan, const CampaignOptions& options, Rates& rates
            .variants = std::move(job.variants),
            .threads = probe.threads,
            .fill = options.fill,
+           .launch = options.launch,
            .seed = options.seed,
            .process = 1,  // checked as briefly as a later process: the campaign itself checks in full
            .budget_s = std::min(options.budget_s, kBudget_s),

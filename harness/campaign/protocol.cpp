@@ -40,6 +40,7 @@ std::string Job::to_text() const {
                          {"baseline", baseline},
                          {"threads", threads},
                          {"fill", attn::to_text(fill)},
+                         {"launch", attn::to_text(launch)},
                          {"seed", seed},
                          {"process", process},
                          {"processes", processes},
@@ -62,6 +63,7 @@ Job Job::parse(const std::string& text) {
   json.at("baseline").get_to(job.baseline);
   json.at("threads").get_to(job.threads);
   job.fill = parse_fill(json.at("fill").get<std::string>());
+  job.launch = parse_launch(json.at("launch").get<std::string>());
   json.at("seed").get_to(job.seed);
   json.at("process").get_to(job.process);
   json.at("processes").get_to(job.processes);
@@ -130,6 +132,8 @@ std::string to_text(Step step) {
       return "timing";
     case Step::verify:
       return "the check after timing";
+    case Step::latency:
+      return "calls of an idle device";
   }
   return "?";
 }

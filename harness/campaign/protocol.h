@@ -14,6 +14,7 @@
 #include "harness/measure/roof_limits.h"
 #include "harness/results/schema.h"
 #include "harness/run/inputs.h"
+#include "harness/run/launch.h"
 
 namespace attn {
 
@@ -31,6 +32,7 @@ struct Job {
   std::string baseline;
   int threads = 1;
   Fill fill = Fill::normal;
+  LaunchMode launch = LaunchMode::stream;  ///< of GPU variants
   uint64_t seed = 0;
   int process = 0;    ///< which of `processes`, one after another, this worker is
   int processes = 1;  ///< among which the budget is divided
@@ -56,8 +58,8 @@ struct Outcome {
   std::string samples_csv() const;
 };
 
-enum class Step : int32_t { inputs, oracle, bind, check, warm_up, time, verify };
-inline constexpr size_t kSteps = 7;
+enum class Step : int32_t { inputs, oracle, bind, check, warm_up, time, verify, latency };
+inline constexpr size_t kSteps = 8;
 std::string to_text(Step step);
 using StepTimes = std::array<double, kSteps>;  ///< seconds
 void add_times(StepTimes& sum, const StepTimes& times);

@@ -37,6 +37,7 @@ Settings read_settings(const fs::path& path, const std::string& budget) {
     const auto& value = json[key];
     settings[key] = {value.is_string() ? value.get<std::string>() : value.dump()};
   }
+  settings["launch"] = {json.value("launch", "stream")};
   settings["budget"] = {budget.empty() ? json.value("budget_s", nlohmann::json(2)).dump() : budget};
   settings["processes"] = {json.value("processes", nlohmann::json(1)).dump()};
   settings["target"] = {nlohmann::json(100 * json.value("target", 0.02)).dump()};

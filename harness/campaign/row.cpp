@@ -23,9 +23,9 @@ std::string escape_regex(const std::string& text) {
 std::string repro_command(const Job& job, const std::string& variant) {
   return fmt::format(
       "attnbench sweep --problem '{}' --variants '^{}$' --seed {} --threads {} --fill {} --budget {} "
-      "--processes {}",
+      "--processes {}{}",
       job.problem, escape_regex(variant), job.seed, job.threads, to_text(job.fill), job.budget_s,
-      job.processes);
+      job.processes, job.launch == LaunchMode::graph ? " --launch graph" : "");
 }
 
 ResultRow describe_skipped(const Job& job, const Problem& p, const Variant& variant) {
@@ -36,6 +36,7 @@ ResultRow describe_skipped(const Job& job, const Problem& p, const Variant& vari
   row.variant = info.name;
   row.family = info.family;
   row.device = info.device == Device::cpu ? "cpu" : "cuda";
+  if (info.device == Device::cuda) row.launch = to_text(job.launch);
   row.fidelity = info.fidelity == Fidelity::exact ? "exact" : "approximate";
   row.problem = job.problem;
   row.scope = p.scope == Scope::core ? "core" : "block";

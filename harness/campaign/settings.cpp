@@ -51,6 +51,11 @@ const std::vector<SettingKey>& setting_keys() {
       {"fill", false, false, "NAME",
        "Distribution of q, k and v: normal, uniform, flat, peaked, integers, ones, overflow, late_max.",
        "normal"},
+      {"launch", false, false, "MODE",
+       "How calls of a GPU variant are checked and timed: stream enqueues them one by one, graph replays a "
+       "CUDA graph of one call, captured once for each set of operands. What cannot be captured, and every "
+       "variant of a CPU, becomes a row with status unsupported.",
+       "stream"},
       {"seed", false, false, "NUMBER", "Seed of the inputs and of the order within a round.", "1"},
       {"budget", false, false, "SECONDS",
        "Timed seconds per point and variant, at most, over all its processes; a variant stops earlier where "

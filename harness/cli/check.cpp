@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 
 #include "harness/cli/command.h"
@@ -15,7 +16,7 @@ namespace {
 
 struct CheckArguments {
   std::string variants = ".";
-  std::string problem, fill, dtype, format = "table";
+  std::string problem, fill, dtype, launch = "stream", format = "table";
   uint64_t seed = 1;
   int threads = 2;
   bool quick = false;
@@ -26,8 +27,10 @@ struct CheckArguments {
 
 CheckPlan plan_from(const CheckArguments& arguments, BlockFiles& files) {
   const SuiteSize size = arguments.quick ? SuiteSize::quick : SuiteSize::full;
-  CheckPlan plan{
-      .variants = select_variants(arguments.variants), .seed = arguments.seed, .threads = arguments.threads};
+  CheckPlan plan{.variants = select_variants(arguments.variants),
+                 .seed = arguments.seed,
+                 .launch = parse_launch(arguments.launch),
+                 .threads = arguments.threads};
   if (arguments.problem.empty()) {
     plan.cases = check_cases(size, files);
   } else {
@@ -39,6 +42,10 @@ CheckPlan plan_from(const CheckArguments& arguments, BlockFiles& files) {
       if (checked.problem.scope == Scope::core) checked.problem.dtype = parse_dtype(arguments.dtype);
     }
   }
+  const bool on_gpu = std::any_of(plan.variants.begin(), plan.variants.end(), [](const Variant* variant) {
+    return variant->info().device == Device::cuda;
+  });
+  if (plan.launch == LaunchMode::graph && !on_gpu) throw UsageError(kGraphsNeedGpu);
   plan.fills = arguments.fill.empty() ? check_fills(size) : std::vector{parse_fill(arguments.fill)};
   return plan;
 }
@@ -112,7 +119,9 @@ bool run_check(const CheckArguments& arguments) {
   if (failed) files.keep();
   if (arguments.single() || arguments.csv()) return failed;
   fmt::print("\n");
-  failed = print_properties(check_properties(plan.variants, arguments.seed, 1), !arguments.quick) || failed;
+  failed =
+      print_properties(check_properties(plan.variants, arguments.seed, 1, plan.launch), !arguments.quick) ||
+      failed;
   fmt::print("{}\n", failed ? "check failed" : "check passed");
   return failed;
 }
@@ -131,6 +140,12 @@ void add_check(CLI::App& app, int& exit_code) {
           "Store the tensors of every problem like this: f32, bf16 or f16. Default: f32, and some problems "
           "in each of the others.")
       ->check(CLI::IsMember({"f32", "bf16", "f16"}));
+  command
+      ->add_option("--launch", arguments->launch,
+                   "How calls of a GPU variant are made: stream enqueues them, graph replays a CUDA graph of "
+                   "one. What does not support graphs counts as unsupported, what cannot be captured fails.")
+      ->type_name("MODE")
+      ->capture_default_str();
   command->add_option("--seed", arguments->seed, "Seed of the inputs.")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();

@@ -33,6 +33,20 @@ int64_t count(const Comparison& comparison, const std::string& verdict) {
                        [&](const ComparedRow& row) { return row.verdict == verdict; });
 }
 
+/// Of GPU rows; empty where the campaign has none, or is older than graphs.
+std::string launch_of(const CampaignData& campaign) {
+  for (const ResultRow& row : campaign.rows) {
+    if (!row.launch.empty()) return row.launch;
+  }
+  return "";
+}
+
+void print_launch(const CampaignData& a, const CampaignData& b) {
+  const std::string of_a = launch_of(a), of_b = launch_of(b);
+  if (of_a == of_b || of_a.empty() || of_b.empty()) return;
+  fmt::print("launch: {} in {}, {} in {}\n", of_a, a.dir, of_b, b.dir);
+}
+
 void print_comparison(const Comparison& comparison, const CompareArguments& arguments) {
   fmt::print("{}", table_of(comparison.rows)
                        .text({"verdict", "variant", "ratio", "ratio_ci_low", "ratio_ci_high", "p_adjusted",
@@ -61,6 +75,7 @@ int run_compare(const CompareArguments& arguments) {
   const std::string reason = why_not_comparable(a, b);
   if (!reason.empty() && !arguments.force) throw UsageError(reason + "; --force compares all the same");
   if (!reason.empty()) fmt::print("forced: {}\n", reason);
+  print_launch(a, b);
   const Comparison comparison = compare_campaigns(a, b, arguments.threshold_percent / 100);
   print_comparison(comparison, arguments);
   if (!arguments.csv.empty()) replace_file(arguments.csv, table_of(comparison.rows).csv());

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "plots"))
 import ratios
 
 EXPLAINED = ("Below: TFLOP/s of useful work and its share of the roof; then how much faster than a peer, the peer's time over ours, "
-             "by round, with the 95 % interval of the median.")
+             "by round, with the 95 % interval of the median. Alone: one call on an idle GPU, launched plainly / as a graph.")
 PASSES = {"fwd": "forward", "bwd": "backward"}
 
 
@@ -48,8 +48,14 @@ def ratio_text(row):
     return f"{row['ratio']:.2f} [{row['ratio_ci_low']:.2f}, {row['ratio_ci_high']:.2f}]"
 
 
+def latency(row):
+    """Microseconds of one call alone, and of its replay; empty where neither was measured."""
+    found = [f"{1e6 * float(row[name]):.1f}" for name in ("latency_s_median", "latency_graph_s_median") if row.get(name)]
+    return f"{' / '.join(found)} us" if found and row["launch"] == "graph" else ""
+
+
 def tables_of(results, samples):
-    """[(title, lengths, [(label, [cell])])]: a table per setting, a column per length, rates first, then ratios."""
+    """[(title, lengths, [(label, [cell])])]: a table per setting, a column per length: rates, ratios and, of graphs, latencies."""
     rows = [row for row in results if row["status"] == "ok" and row["flops_per_s"]]
     compared = defaultdict(dict)
     for row in ratios.ratios_of(results, samples):
@@ -60,14 +66,17 @@ def tables_of(results, samples):
     tables = []
     for title, members in groups.items():
         lengths = sorted({int(row["seq_q"]) for row in members})
-        cells, pairs = defaultdict(dict), defaultdict(dict)
+        cells, pairs, alone = defaultdict(dict), defaultdict(dict), defaultdict(dict)
         for row in members:
             length = int(row["seq_q"])
             cells[row["variant"]][length] = rate(row)
+            if latency(row):
+                alone[row["variant"]][length] = latency(row)
             for pair, found in compared[row["point"]].items():
                 pairs[pair][length] = ratio_text(found)
         lines = [(name, cells[name]) for name in sorted(cells, key=lambda name: (ratios.is_peer(name), name))]
         lines += [(f"{own} against {short(peer)}", pairs[own, peer]) for own, peer in sorted(pairs)]
+        lines += [(f"{name} alone", alone[name]) for name in sorted(alone)]
         tables.append((title + batch_of(members), lengths, [(label, [found.get(n, "") for n in lengths]) for label, found in lines]))
     return tables
 

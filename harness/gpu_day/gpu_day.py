@@ -30,7 +30,7 @@ import day_summary
 
 RESERVE_S = 25  # to stop the campaign, to sum up and to pack
 HERE = Path(__file__).resolve().parent
-PRESETS = ["gpu-day", str(HERE / "blocks.toml")]
+PRESETS = ["gpu-day", str(HERE / "blocks.toml"), str(HERE / "graphs.toml")]
 LATER_S = 40  # that the campaigns before leave to each one behind them
 MOST_BYTES = 10 << 20
 # Of the estimate alone: host work a point (inputs, oracle) and a variant (checks, timing), as on 16 cores beside an H200;
@@ -126,12 +126,13 @@ class Day:
 
 
 def campaign_of(options, preset):
-    """Its options; another baseline, the first variant of the device, where this build lacks the preset's."""
+    """Its options; another baseline, the first variant of the device, where this build lacks the preset's; a CPU has no graphs."""
     names = [row["name"] for row in listed(options.program) if row["device"] == options.device]
     named = [line.split("=", 1)[1].split("#")[0].strip().strip('"') for line in preset_text(preset).splitlines()
              if line.startswith("baseline")]
     lacking = named and names and named[0] not in names
-    return ["--preset", preset, *(["--baseline", names[0]] if lacking else [])]
+    on_cpu = ["--launch", "stream"] if options.device == "cpu" else []
+    return ["--preset", preset, *(["--baseline", names[0]] if lacking else []), *on_cpu]
 
 
 def preset_text(preset):

@@ -47,12 +47,13 @@ void poison_empty_rows(const Problem& p, Inputs<float>& inputs) {
 
 class CaseRun {
  public:
-  CaseRun(const Variant& variant, const Case& checked, const Inputs<float>& inputs, const Truth& truth)
-      : variant_(variant), checked_(checked), inputs_(inputs), truth_(truth) {}
+  CaseRun(const Variant& variant, const Case& checked, const Inputs<float>& inputs, const Truth& truth,
+          LaunchMode launch)
+      : variant_(variant), checked_(checked), inputs_(inputs), truth_(truth), launch_(launch) {}
 
   void run(int threads, bool twice) {
     Binding binding(variant_, checked_.problem, inputs_,
-                    {.threads = threads, .layout = checked_.layout, .guarded = true});
+                    {.threads = threads, .layout = checked_.layout, .guarded = true, .launch = launch_});
     binding.run();
     const Outputs<float> first = binding.outputs();
     judge(first, threads, "");
@@ -85,6 +86,7 @@ class CaseRun {
   const Case& checked_;
   const Inputs<float>& inputs_;
   const Truth& truth_;
+  LaunchMode launch_;
 };
 
 struct Solved {
@@ -92,7 +94,7 @@ struct Solved {
   Truth truth;
 };
 
-void record(const Case& checked, Fill fill, uint64_t seed, const CaseOutcome& outcome,
+void record(const Case& checked, Fill fill, const CheckPlan& plan, const CaseOutcome& outcome,
             VariantReport& report) {
   ++report.cases;
   report.deterministic = report.deterministic && outcome.deterministic;
@@ -103,17 +105,19 @@ void record(const Case& checked, Fill fill, uint64_t seed, const CaseOutcome& ou
   }
   if (outcome.ok) return;
   report.failures.push_back({fmt::format("{}: {}: {}", report.variant, where, outcome.reason),
-                             rerun_command(report.variant, checked.problem, fill, seed)});
+                             rerun_command(report.variant, checked.problem, fill, plan.seed, plan.launch)});
 }
 
 }  // namespace
 
 CaseOutcome check_case(const Variant& variant, const Case& checked, const Inputs<float>& inputs,
-                       const Truth& truth, int threads) {
-  CaseRun run(variant, checked, inputs, truth);
+                       const Truth& truth, int threads, LaunchMode launch) {
+  CaseRun run(variant, checked, inputs, truth, launch);
   try {
     run.run(1, true);
     if (threads > 1) run.run(threads, false);
+  } catch (const CannotCapture& error) {
+    run.fail(error.what());
   } catch (const std::exception& error) {
     run.fail(fmt::format("threw: {}", error.what()));
   }
@@ -127,9 +131,11 @@ Inputs<float> make_checked_inputs(const Problem& problem, Fill fill, uint64_t se
   return inputs;
 }
 
-std::string rerun_command(const std::string& variant, const Problem& problem, Fill fill, uint64_t seed) {
-  return fmt::format("attnbench check --variants '^{}$' --problem {} --fill {} --seed {}", variant,
-                     problem.text(), to_text(fill), seed);
+std::string rerun_command(const std::string& variant, const Problem& problem, Fill fill, uint64_t seed,
+                          LaunchMode launch) {
+  return fmt::format("attnbench check --variants '^{}$' --problem {} --fill {} --seed {}{}", variant,
+                     problem.text(), to_text(fill), seed,
+                     launch == LaunchMode::graph ? " --launch graph" : "");
 }
 
 std::vector<VariantReport> check(const CheckPlan& plan) {
@@ -138,7 +144,7 @@ std::vector<VariantReport> check(const CheckPlan& plan) {
   for (const Case& checked : plan.cases) {
     std::vector<bool> supported;
     for (const Variant* variant : plan.variants)
-      supported.push_back(bool(support_of(*variant, checked.problem)));
+      supported.push_back(bool(support_of(*variant, checked.problem, plan.launch)));
     const bool wanted = std::find(supported.begin(), supported.end(), true) != supported.end();
     std::vector<Solved> solved(wanted ? plan.fills.size() : 0);
 #pragma omp parallel for schedule(dynamic) num_threads(plan.threads)
@@ -158,9 +164,10 @@ std::vector<VariantReport> check(const CheckPlan& plan) {
         const Truth rounded = rounding.none() ? Truth{}
                                               : make_truth(checked.problem, solved[f].inputs,
                                                            {.threads = 1, .operand_rounding = rounding});
-        const CaseOutcome outcome = check_case(*plan.variants[v], checked, solved[f].inputs,
-                                               rounding.none() ? solved[f].truth : rounded, threads);
-        record(checked, plan.fills[f], plan.seed, outcome, reports[v]);
+        const CaseOutcome outcome =
+            check_case(*plan.variants[v], checked, solved[f].inputs,
+                       rounding.none() ? solved[f].truth : rounded, threads, plan.launch);
+        record(checked, plan.fills[f], plan, outcome, reports[v]);
       }
     }
   }

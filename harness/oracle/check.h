@@ -15,6 +15,7 @@ struct CheckPlan {
   std::vector<Case> cases;
   std::vector<Fill> fills;
   uint64_t seed = 1;
+  LaunchMode launch = LaunchMode::stream;
   int threads = 2;  ///< each case runs on one thread, with its first two fills also on this many
 };
 
@@ -41,12 +42,13 @@ struct CaseOutcome {
   std::string reason;
 };
 CaseOutcome check_case(const Variant& variant, const Case& problem, const Inputs<float>& inputs,
-                       const Truth& truth, int threads);
+                       const Truth& truth, int threads, LaunchMode launch = LaunchMode::stream);
 
 /// Inputs of a checked run: the fill, with NaN and infinities in keys, values and d_o that nothing may read.
 Inputs<float> make_checked_inputs(const Problem& problem, Fill fill, uint64_t seed);
 /// `attnbench check ...` for one case.
-std::string rerun_command(const std::string& variant, const Problem& problem, Fill fill, uint64_t seed);
+std::string rerun_command(const std::string& variant, const Problem& problem, Fill fill, uint64_t seed,
+                          LaunchMode launch = LaunchMode::stream);
 
 std::vector<VariantReport> check(const CheckPlan& plan);
 

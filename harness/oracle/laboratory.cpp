@@ -23,8 +23,8 @@ Inputs<float> Laboratory::inputs(const Problem& problem, uint64_t salt) const {
 }
 
 Measured Laboratory::run(const Problem& problem, const Inputs<float>& in) const {
-  if (!support_of(variant_, problem)) throw Unsupported{};
-  Binding binding(variant_, problem, in, {.threads = threads_});
+  if (!support_of(variant_, problem, launch_)) throw Unsupported{};
+  Binding binding(variant_, problem, in, {.threads = threads_, .launch = launch_});
   binding.run();
   return {
       problem, binding.outputs(),

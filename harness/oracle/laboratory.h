@@ -5,6 +5,7 @@
 #include <string>
 
 #include "harness/oracle/oracle.h"
+#include "harness/run/launch.h"
 #include "harness/variant.h"
 
 namespace attn {
@@ -27,8 +28,8 @@ struct Measured {
 
 class Laboratory {
  public:
-  Laboratory(const Variant& variant, uint64_t seed, int threads)
-      : variant_(variant), seed_(seed), threads_(threads) {}
+  Laboratory(const Variant& variant, uint64_t seed, int threads, LaunchMode launch = LaunchMode::stream)
+      : variant_(variant), seed_(seed), threads_(threads), launch_(launch) {}
 
   /// Inputs rounded to multiples of 2^-6, so that sums and small multiples of them are exact.
   Inputs<float> inputs(const Problem& problem, uint64_t salt = 0) const;
@@ -40,6 +41,7 @@ class Laboratory {
   const Variant& variant_;
   uint64_t seed_;
   int threads_;
+  LaunchMode launch_;
 };
 
 /// |found - expected| <= accepted, else Broken.

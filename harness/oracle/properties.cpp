@@ -307,17 +307,20 @@ const std::vector<Property>& properties() {
 }
 
 void run_property(const Property& property, const Variant& variant, uint64_t seed, int threads,
-                  PropertyReport& report) {
+                  LaunchMode launch, PropertyReport& report) {
   for (const char* text : property.problems) {
     const Problem p = Problem::parse(text);
     try {
-      property.holds(Laboratory(variant, seed, threads), p);
+      property.holds(Laboratory(variant, seed, threads, launch), p);
       ++report.runs;
     } catch (const Unsupported&) {
       ++report.unsupported;
     } catch (const Broken& broken) {
       ++report.runs;
       report.failures.push_back(fmt::format("{}: {}: {}", variant.info().name, p.text(), broken.what));
+    } catch (const CannotCapture& error) {
+      ++report.runs;
+      report.failures.push_back(fmt::format("{}: {}: {}", variant.info().name, p.text(), error.what()));
     }
   }
 }
@@ -325,11 +328,11 @@ void run_property(const Property& property, const Variant& variant, uint64_t see
 }  // namespace
 
 std::vector<PropertyReport> check_properties(const std::vector<const Variant*>& variants, uint64_t seed,
-                                             int threads) {
+                                             int threads, LaunchMode launch) {
   std::vector<PropertyReport> reports;
   for (const Property& property : properties()) {
     PropertyReport report{.property = property.name};
-    for (const Variant* variant : variants) run_property(property, *variant, seed, threads, report);
+    for (const Variant* variant : variants) run_property(property, *variant, seed, threads, launch, report);
     reports.push_back(std::move(report));
   }
   return reports;

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "harness/run/launch.h"
 #include "harness/variant.h"
 
 namespace attn {
@@ -18,6 +19,6 @@ struct PropertyReport {
 };
 
 std::vector<PropertyReport> check_properties(const std::vector<const Variant*>& variants, uint64_t seed,
-                                             int threads);
+                                             int threads, LaunchMode launch = LaunchMode::stream);
 
 }  // namespace attn

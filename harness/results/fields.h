@@ -8,6 +8,9 @@ namespace attn {
 
 /// The version of the schema that brought a column.
 inline int version_of(std::string_view column) {
+  for (const char* name : {"launch", "latency_s_median", "latency_graph_s_median"}) {
+    if (column == name) return 6;
+  }
   for (const char* name : {"cache", "operand_sets", "time_hot_s_median", "time_hot_s_ci_low",
                            "time_hot_s_ci_high", "samples_hot", "samples_throttled", "throttled"}) {
     if (column == name) return 5;
@@ -51,6 +54,7 @@ void visit_fields(Row& row, Visit visit) {
   ATTN_FIELD(position);
   ATTN_FIELD(density);
   ATTN_FIELD(threads);
+  ATTN_FIELD(launch);
   ATTN_FIELD(time_s_median);
   ATTN_FIELD(time_s_ci_low);
   ATTN_FIELD(time_s_ci_high);
@@ -61,6 +65,8 @@ void visit_fields(Row& row, Visit visit) {
   ATTN_FIELD(time_hot_s_ci_low);
   ATTN_FIELD(time_hot_s_ci_high);
   ATTN_FIELD(samples_hot);
+  ATTN_FIELD(latency_s_median);
+  ATTN_FIELD(latency_graph_s_median);
   ATTN_FIELD(samples);
   ATTN_FIELD(rounds);
   ATTN_FIELD(processes);

@@ -141,10 +141,11 @@ Status parse_status(std::string_view text) {
 ResultRow exact_part(ResultRow row) {
   for (std::string* text : {&row.campaign, &row.stop, &row.bound, &row.node, &row.machine}) text->clear();
   for (Number* number :
-       {&row.time_s_median, &row.time_s_ci_low, &row.time_s_ci_high, &row.time_s_min, &row.time_s_sd_within,
-        &row.time_s_sd_between, &row.time_s_predicted, &row.time_hot_s_median, &row.time_hot_s_ci_low,
-        &row.time_hot_s_ci_high, &row.ratio_to_baseline, &row.ratio_ci_low, &row.ratio_ci_high,
-        &row.flops_per_s, &row.roof_fraction, &row.clock_hz_mean, &row.steal_fraction, &row.cpu_pressure}) {
+       {&row.time_s_median,     &row.time_s_ci_low,      &row.time_s_ci_high,   &row.time_s_min,
+        &row.time_s_sd_within,  &row.time_s_sd_between,  &row.time_s_predicted, &row.time_hot_s_median,
+        &row.time_hot_s_ci_low, &row.time_hot_s_ci_high, &row.latency_s_median, &row.latency_graph_s_median,
+        &row.ratio_to_baseline, &row.ratio_ci_low,       &row.ratio_ci_high,    &row.flops_per_s,
+        &row.roof_fraction,     &row.clock_hz_mean,      &row.steal_fraction,   &row.cpu_pressure}) {
     number->reset();
   }
   for (Count* count : {&row.samples, &row.samples_hot, &row.samples_throttled, &row.rounds, &row.outliers,

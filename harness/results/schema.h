@@ -11,7 +11,7 @@
 
 namespace attn {
 
-inline constexpr int kSchemaVersion = 5;
+inline constexpr int kSchemaVersion = 6;
 /// The oldest version that is still read; what it lacks is empty. A folder is continued in its own version
 /// only.
 inline constexpr int kOldestSchemaVersion = 2;
@@ -33,11 +33,17 @@ struct ResultRow {
   std::string mask, position;
   double density = 0;
   int64_t threads = 0;
+  std::string launch;  ///< of a GPU's calls: stream, or graph where they are replays; empty on a CPU
   Number time_s_median, time_s_ci_low, time_s_ci_high, time_s_min;
   std::string cache;   ///< of those times: cold on a GPU; empty on a CPU, whose calls repeat on one set
   Count operand_sets;  ///< that the calls of a GPU take in turn, so that none finds its operands in the cache
   Number time_hot_s_median, time_hot_s_ci_low, time_hot_s_ci_high;  ///< a pass of its own, on one set
   Count samples_hot;                                                ///< behind time_hot_s
+  /// On a GPU: seconds by the host's clock from before one call, with the device idle and the operands hot,
+  /// until the device is idle again; medians, the mean of those of the processes. Calls in time_s hide what
+  /// the host takes; here it counts. The first enqueues the call plainly, the second replays a graph of it,
+  /// whatever `launch` is; empty where the call cannot be captured, both where it takes too long to tell.
+  Number latency_s_median, latency_graph_s_median;
   Count samples, rounds;
   Count processes;   ///< that measured it, one after another
   std::string stop;  ///< what ended the sampling: interval, budget or processes (campaign/pool.h)

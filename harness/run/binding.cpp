@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 
 #include "harness/run/rotation.h"
 
@@ -42,7 +43,11 @@ struct Binding::Slot {
   size_t rotation_offset = 0;  ///< within each further set
 };
 
-Support support_of(const Variant& variant, const Problem& problem) {
+Support support_of(const Variant& variant, const Problem& problem, LaunchMode launch) {
+  if (launch == LaunchMode::graph) {
+    if (variant.info().device == Device::cpu) return {CannotCapture(kNoGraphs).what()};
+    if (!variant.info().no_graph.empty()) return {CannotCapture(variant.info().no_graph).what()};
+  }
   if (const std::string reason = device_missing(variant.info().device); !reason.empty()) return {reason};
   if (problem.scope == Scope::block) {
     if (Support support = block_supports(variant, problem); !support) return support;
@@ -72,17 +77,20 @@ Binding::Binding(const Variant& variant, const Problem& problem, const Inputs<fl
       api_(options.api ? *options.api : device_api(variant.info().device)),
       context_{options.threads, api_.stream()} {
   variant_.load();
-  for (const Operand& operand : input_operands(problem_)) upload(add(operand), inputs.*operand.input);
+  for (const Operand& operand : input_operands(problem_)) add(operand);
   for (const Operand& operand : forward_results(problem_)) add(operand);
   if (problem_.pass == Pass::bwd) {
     for (const Operand& operand : gradients(problem_)) add(operand);
-    const Problem forward = problem_.with(Pass::fwd);
-    Scratch scratch = make_scratch(forward);
-    call_forward(forward, scratch.granting);
-    variant_.collect(context_, forward);
-    api_.synchronize();
   }
-  scratch_ = make_scratch(problem_);
+  if (options_.launch == LaunchMode::graph) {
+    capture_first();
+    give_values(inputs);
+    prepare_scratch(scratch_, problem_);
+    poison_outputs();
+  } else {
+    give_values(inputs);
+    scratch_ = make_scratch(problem_);
+  }
   api_.synchronize();
 }
 
@@ -154,6 +162,12 @@ Binding::Scratch Binding::make_scratch(const Problem& problem) {
   plan_scoped(variant_, context_, problem, scratch.counting);
   const size_t capacity = scratch.counting.capacity_needed();
   scratch.memory = DeviceBuffer(api_, std::max(capacity, size_t{1}));
+  scratch.granting = Workspace(scratch.memory.data(), capacity, guard);
+  prepare_scratch(scratch, problem);
+  return scratch;
+}
+
+void Binding::prepare_scratch(Scratch& scratch, const Problem& problem) {
   if (options_.guarded) {
     for (const Workspace::Booking& booking : scratch.counting.bookings()) {
       std::byte* const begin = scratch.memory.data() + booking.offset;
@@ -163,9 +177,42 @@ Binding::Scratch Binding::make_scratch(const Problem& problem) {
       api_.fill(begin + booking.bytes, kGuardByte, kGuardBytes);
     }
   }
-  scratch.granting = Workspace(scratch.memory.data(), capacity, guard);
+  scratch.granting.rewind();
   prepare_scoped(variant_, context_, problem, scratch.granting);
-  return scratch;
+}
+
+void Binding::give_values(const Inputs<float>& inputs) {
+  for (const auto& slot : slots_) {
+    if (slot->operand.input) upload(*slot, inputs.*slot->operand.input);
+  }
+  if (problem_.pass == Pass::fwd) return;
+  const Problem forward = problem_.with(Pass::fwd);
+  Scratch scratch = make_scratch(forward);
+  call_forward(forward, scratch.granting);
+  variant_.collect(context_, forward);
+  api_.synchronize();
+}
+
+void Binding::capture_first() {
+  for (const auto& slot : slots_) api_.fill(slot->data, kPoisonByte, slot->bytes);
+  {
+    Scratch scratch = make_scratch(problem_);
+    call(scratch.granting);
+    api_.synchronize();
+  }
+  scratch_ = make_scratch(problem_);
+  api_.synchronize();
+  graph();
+}
+
+DeviceGraph& Binding::graph() {
+  const auto set = static_cast<size_t>(current_set_);
+  if (graphs_.size() <= set) graphs_.resize(set + 1);
+  if (!graphs_[set]) {
+    if (!variant_.info().no_graph.empty()) throw CannotCapture(variant_.info().no_graph);
+    graphs_[set] = api_.capture([this] { call(scratch_.granting); });
+  }
+  return *graphs_[set];
 }
 
 const Binding::Slot* Binding::find(std::string_view name) const {
@@ -212,8 +259,8 @@ void Binding::call_forward(const Problem& problem, Workspace& workspace) {
   variant_.forward(context_, problem, args, workspace);
 }
 
-void Binding::call_backward() {
-  scratch_.granting.rewind();
+void Binding::call_backward(Workspace& workspace) {
+  workspace.rewind();
   Backward args;
   args.q = tensor<const void>("q");
   args.k = tensor<const void>("k");
@@ -226,11 +273,11 @@ void Binding::call_backward() {
   args.d_k = tensor<void>("d_k");
   args.d_v = tensor<void>("d_v");
   args.d_tables = {data<float>("d_shaw_key"), data<float>("d_shaw_value"), data<float>("d_t5_bias")};
-  variant_.backward(context_, problem_, args, scratch_.granting);
+  variant_.backward(context_, problem_, args, workspace);
 }
 
-void Binding::call_block() {
-  scratch_.granting.rewind();
+void Binding::call_block(Workspace& workspace) {
+  workspace.rewind();
   BlockForward args;
   args.x = data<const float>("x");
   args.wq = data<const float>("wq");
@@ -240,26 +287,54 @@ void Binding::call_block() {
   args.tables = tables();
   args.y = data<float>("o");
   args.lse = data<float>("lse");
-  block_forward(variant_, context_, problem_, args, scratch_.granting);
+  block_forward(variant_, context_, problem_, args, workspace);
+}
+
+void Binding::call(Workspace& workspace) {
+  if (problem_.scope == Scope::block) {
+    call_block(workspace);
+  } else if (problem_.pass == Pass::bwd) {
+    call_backward(workspace);
+  } else {
+    call_forward(problem_, workspace);
+  }
 }
 
 void Binding::run() {
-  if (problem_.scope == Scope::block) {
-    call_block();
-  } else if (problem_.pass == Pass::bwd) {
-    call_backward();
+  if (options_.launch == LaunchMode::graph) {
+    graph().launch();
   } else {
-    call_forward(problem_, scratch_.granting);
+    call(scratch_.granting);
   }
 }
+
+double Binding::latency_s(LaunchMode launch) {
+  DeviceGraph* const captured = launch == LaunchMode::graph ? &graph() : nullptr;
+  api_.synchronize();
+  const auto start = std::chrono::steady_clock::now();
+  if (captured) {
+    captured->launch();
+  } else {
+    call(scratch_.granting);
+  }
+  api_.synchronize();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+namespace {
+
+/// At the end of a scope run() takes the first set, also behind an exception.
+struct FirstSetAgain {
+  int64_t& current;
+  ~FirstSetAgain() { current = 0; }
+};
+
+}  // namespace
 
 double Binding::time_s(int64_t calls, CacheState cache, const std::function<void()>& meanwhile) {
   const bool cold = cache == CacheState::cold;
   if (const auto seconds = variant_.timed_elsewhere_s(calls, cold)) return *seconds;
-  struct FirstSetAgain {
-    int64_t& current;
-    ~FirstSetAgain() { current = 0; }
-  } first_set_again{current_set_};
+  const FirstSetAgain first_set_again{current_set_};
   const auto next_call = [&] {
     if (cold) current_set_ = last_cold_set_ = (last_cold_set_ + 1) % operand_sets_;
     run();
@@ -288,6 +363,9 @@ void Binding::make_rotation() {
   api_.synchronize();
   rotation_stride_ = bytes;
   operand_sets_ = sets;
+  if (options_.launch == LaunchMode::stream) return;
+  const FirstSetAgain first_set_again{current_set_};
+  for (current_set_ = 1; current_set_ < sets; ++current_set_) graph();
 }
 
 void Binding::poison_outputs() {

@@ -24,6 +24,8 @@ struct BindingOptions {
   Layout layout = Layout::seq_major;
   /// Guard bytes around outputs and scratch; see overruns().
   bool guarded = false;
+  /// With graph every call of run() and time_s() is a replay.
+  LaunchMode launch = LaunchMode::stream;
   DeviceApi* api = nullptr;  ///< null: that of the variant's device
 };
 
@@ -35,8 +37,8 @@ struct Footprint {
 };
 
 /// What Variant::supports says, plus what the harness knows: device present, block scope, a forward for a
-/// backward.
-Support support_of(const Variant& variant, const Problem& problem);
+/// backward, graphs.
+Support support_of(const Variant& variant, const Problem& problem, LaunchMode launch = LaunchMode::stream);
 /// The variant's workspace for this problem, block scope included.
 size_t planned_workspace_bytes(const Variant& variant, const Problem& problem, int threads);
 /// The variant's cost for this problem, block scope included.
@@ -47,18 +49,27 @@ class Binding {
   /// The problem must be supported. Outputs, and where guarded scratch, are poisoned (NaN), then prepare()
   /// runs. A backward gets o and lse from the variant's own forward. Throws OutOfMemory. `variant` must
   /// outlive the binding.
+  ///
+  /// With LaunchMode::graph a plain call comes first, on other scratch, in which libraries may set themselves
+  /// up; then a call is captured, both before the inputs have their values. Behind that scratch is prepared
+  /// again and outputs are poisoned: a replay has nothing of what was done, read or found out at the capture.
+  /// Throws CannotCapture.
   Binding(const Variant& variant, const Problem& problem, const Inputs<float>& inputs,
           const BindingOptions& options);
   Binding(const Binding&) = delete;
   ~Binding();
 
-  /// One forward or backward; a GPU only enqueues it.
+  /// One forward or backward, or its replay; a GPU only enqueues it.
   void run();
   void synchronize() { api_.synchronize(); }
   /// Cold calls take the sets of operands in turn. `meanwhile`: see DeviceApi::time_s.
   double time_s(
       int64_t calls, CacheState cache = CacheState::hot, const std::function<void()>& meanwhile = [] {});
-  /// Copies the operands until cold calls find none of them in the device's cache. Throws OutOfMemory.
+  /// Seconds by the host's clock from before one call on an idle device until the device is idle again,
+  /// launched as said. Throws CannotCapture.
+  double latency_s(LaunchMode launch);
+  /// Copies the operands until cold calls find none of them in the device's cache, and captures a call on
+  /// each set where calls are replays. Throws OutOfMemory.
   void make_rotation();
   /// What cold calls take in turn; 1 before make_rotation, and where one set does not fit into the cache.
   int64_t operand_sets() const { return operand_sets_; }
@@ -87,9 +98,16 @@ class Binding {
   void upload(Slot& slot, const std::vector<float>& values);
   void download(const Slot& slot, std::vector<float>& values);
   Scratch make_scratch(const Problem& problem);
+  void prepare_scratch(Scratch& scratch, const Problem& problem);
+  /// Of all inputs; a backward's o and lse by the variant's own forward.
+  void give_values(const Inputs<float>& inputs);
+  void capture_first();
+  /// Of the set whose turn it is; captured where it has not been.
+  DeviceGraph& graph();
+  void call(Workspace& workspace);
   void call_forward(const Problem& problem, Workspace& workspace);
-  void call_backward();
-  void call_block();
+  void call_backward(Workspace& workspace);
+  void call_block(Workspace& workspace);
   bool guards_intact(const std::byte* begin);
   const Slot* find(std::string_view name) const;
   /// Of the set whose turn it is.
@@ -112,6 +130,8 @@ class Binding {
   int64_t current_set_ = 0;    ///< what run() takes: the first, but within a cold sample
   int64_t last_cold_set_ = 0;  ///< of all samples: one of few calls must not begin where the last one did
   Scratch scratch_;
+  std::vector<std::unique_ptr<DeviceGraph>> graphs_;  ///< by set of operands; the last member: it is over
+                                                      ///< before the memory that it works on
 };
 
 }  // namespace attn

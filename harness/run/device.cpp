@@ -52,6 +52,10 @@ class CpuApi final : public DeviceApi {
 
 }  // namespace
 
+std::unique_ptr<DeviceGraph> DeviceApi::capture(const std::function<void()>&) {
+  throw CannotCapture(kNoGraphs);
+}
+
 std::string device_missing(Device device) { return device == Device::cuda ? detail::cuda_missing() : ""; }
 
 DeviceApi& device_api(Device device) {

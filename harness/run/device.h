@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "harness/run/launch.h"
 #include "harness/variant.h"
 
 namespace attn {
@@ -48,6 +49,9 @@ class DeviceApi {
   /// runs once, on a GPU while it is at work.
   virtual double time_s(int64_t calls, const std::function<void()>& work,
                         const std::function<void()>& meanwhile) = 0;
+  /// What `work` enqueues, recorded instead of done. Throws CannotCapture, and then the stream is as before;
+  /// always on a CPU.
+  virtual std::unique_ptr<DeviceGraph> capture(const std::function<void()>& work);
   /// Smallest step of the clock of time_s; nothing: that of the steady clock.
   virtual std::optional<double> clock_step_s() const { return std::nullopt; }
   /// Of the cache that a cold call must not find its operands in; 0: calls are not made cold.

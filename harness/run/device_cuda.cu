@@ -9,6 +9,7 @@
 
 #include "harness/run/cuda_check.h"
 #include "harness/run/cuda_gate.h"
+#include "harness/run/cuda_graph.h"
 #include "harness/run/cuda_pool.h"
 #include "harness/run/device.h"
 
@@ -87,6 +88,9 @@ class CudaApi final : public DeviceApi {
     float elapsed_ms = 0;
     ATTN_CUDA_CHECK(cudaEventElapsedTime(&elapsed_ms, start_, stop_));
     return static_cast<double>(elapsed_ms) * 1e-3;
+  }
+  std::unique_ptr<DeviceGraph> capture(const std::function<void()>& work) override {
+    return capture_graph(stream_, work);
   }
   std::optional<double> clock_step_s() const override { return kEventStep_s; }
 

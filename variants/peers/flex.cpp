@@ -81,7 +81,8 @@ class Flex final : public Variant {
                  .hides_nan = false,
                  .own_threads = device == Device::cpu,
                  .gives_lse = device == Device::cuda,
-                 .books_scratch = false}) {}
+                 .books_scratch = false,
+                 .no_graph = "runs in a process of its own"}) {}
 
   Support supports(const Problem& p) const override {
     const bool on_cpu = info().device == Device::cpu;

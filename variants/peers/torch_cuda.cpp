@@ -60,7 +60,8 @@ class TorchCuda final : public PeerVariant {
                      .citation = std::string("PyTorch, ") + backend.method,
                      .version = ATTN_PEER_VERSION,
                      .hides_nan = false,
-                     .gives_lse = backend.lse},
+                     .gives_lse = backend.lse,
+                     .no_graph = "its results lie in memory that PyTorch's allocator gives to others later"},
                     ATTN_PEER_PLUGIN, backend.name),
         backend_(backend) {}
 
