@@ -82,7 +82,7 @@ TEST_CASE("folders of the schema before are read, what they lack is empty, and t
   CHECK(!read_samples(folder + "/samples.csv").empty());
   const ResultRow of_gpu = read_results(ATTN_SOURCE_FOLDER "/results/h200/results.csv").front();
   CHECK(of_gpu.schema == 5);
-  CHECK(of_gpu.cache == "cold");
+  CHECK(of_gpu.device == "cuda");
   CHECK(of_gpu.launch == "");
   CHECK(!of_gpu.latency_s_median);
   const ScratchFolder scratch;
