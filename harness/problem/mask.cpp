@@ -13,7 +13,7 @@ namespace {
 
 constexpr uint64_t kMostFileBytes = uint64_t{1} << 29;
 constexpr int64_t kMostPositions = int64_t{1} << 26;  // of documents: 8 bytes each
-constexpr int64_t kMostBlocks = int64_t{1} << 26;  // a short file must not ask for much memory
+constexpr int64_t kMostBlocks = int64_t{1} << 26;     // a short file must not ask for much memory
 
 constexpr const char* kAcceptedMasks =
     "use none, causal, causal:topleft, window:L:R, padding:A/B/..., document:L/M/..., blocks:FILE, joined by "

@@ -18,9 +18,9 @@
 // "Flash-Decoding", 2023.
 //
 // Cost: a row of tiles for rows / pack queries of pack heads, so ceil(pack n / rows) of them instead of
-// pack ceil(n / rows), each of which reads K and V once; a split writes and reads 4 dv bytes a row. Taken only
-// where counting tiles and rounds says that it is clearly faster (hopper_best_tiles; a split is charged two
-// tiles). Never measured: no GPU has run it yet.
+// pack ceil(n / rows), each of which reads K and V once; a split writes and reads 4 dv bytes a row. Taken
+// only where counting tiles and rounds says that it is clearly faster (hopper_best_tiles; a split is charged
+// two tiles). Never measured: no GPU has run it yet.
 
 #include "variants/flash/flash_hopper_forward.cuh"
 #include "variants/flash/flash_hopper_top.h"
