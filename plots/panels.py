@@ -83,9 +83,9 @@ def power_of_two_ticks(axes, values):
 def plain_number(value, _=None):
     if 1e-2 <= abs(value) < 1e4:
         return f"{value:g}"
-    exponent = math.floor(math.log10(value) + 1e-9)
-    mantissa = round(value / 10.0**exponent)
-    return f"$10^{{{exponent}}}$" if mantissa == 1 else f"${mantissa}\\cdot10^{{{exponent}}}$"
+    digits, exponent = f"{value:.2e}".split("e")
+    power = f"10^{{{int(exponent)}}}"
+    return f"${power}$" if float(digits) == 1 else f"${float(digits):g}\\cdot{power}$"
 
 
 def log_y(axes):
