@@ -104,6 +104,9 @@ TEST_CASE("CUDA kernels on the host: masks") {
                                         "causal+window:70:*+padding:99/150"));
   check_against_oracle(std::string("b=1,hq=1,nq=150,nk=66,d=20,dv=20,mask=") +
                        GENERATE("causal", "window:3:3"));
+}
+
+TEST_CASE("CUDA kernels on the host: documents") {
   check_against_oracle(
       std::string("b=2,hq=2,hk=1,nq=150,d=20,mask=") +
       GENERATE("document:70/3", "causal+document:33/64", "window:20:5+padding:99/150+document:90"));

@@ -73,6 +73,9 @@ TEST_CASE("flash/cuda/mma/atomic on the host: masks") {
   const std::string shape = GENERATE("b=2,hq=2,hk=1,nq=90,nk=150,d=20,dv=33", "b=2,hq=1,nq=90,nk=150,d=72");
   check_atomic(shape + ",mask=" + GENERATE("causal:topleft", "window:9:4", "padding:33/0", "padding:50%"));
   check_atomic(shape + ",mask=causal+padding:97+blocks:" + odd.path);
+}
+
+TEST_CASE("flash/cuda/mma/atomic on the host: documents") {
   check_atomic("b=2,hq=2,hk=1,nq=150,mask=causal+document:33/64" +
                std::string(GENERATE(",d=20,dv=33", ",d=72")));
 }

@@ -89,10 +89,13 @@ TEST_CASE("flash/cuda/mma on the host: masks") {
 
 TEST_CASE("flash/cuda/mma on the host: rows and tiles without keys") {
   check_mma(std::string("b=1,hq=1,nq=300,nk=66,d=20,dv=20,mask=") + GENERATE("causal", "window:3:3"));
+  check_mma("b=1,hq=1,nq=70,nk=66,d=160,dv=20,mask=causal:topleft+window:10:*+padding:30");
+}
+
+TEST_CASE("flash/cuda/mma on the host: documents") {
   check_mma(std::string("b=2,hq=2,hk=1,nq=200,mask=") + GENERATE("document:70/3", "causal+document:33/64") +
             GENERATE(",d=20", ",d=72,dv=128", ",d=64,pos=alibi", ",d=160"));
   check_mma("b=2,hq=1,nq=150,d=64,mask=window:20:5+padding:99/150+document:90/7");
-  check_mma("b=1,hq=1,nq=70,nk=66,d=160,dv=20,mask=causal:topleft+window:10:*+padding:30");
 }
 
 TEST_CASE("flash/cuda/mma on the host: block masks") {
