@@ -210,10 +210,7 @@ struct FlashHopper {
       async_proxy_fence();
       __syncwarp();
       if (elect_one()) barrier_arrive(shared.q_full(q.stage));
-      barrier_wait(shared.index_full(q.stage), q.parity);
-      index = static_cast<uint32_t>(uniform(shared_load(shared.index(q.stage))));
-      if (elect_one()) barrier_arrive(shared.index_empty(q.stage));
-      q.advance();
+      index = next_index(shared, elect_one(), q);
     }
   }
 
@@ -393,11 +390,11 @@ struct FlashHopper {
     }
     __syncwarp();
   }
-  /// What tell() told.
-  ATTN_DEVICE static uint32_t next_index(const Shared& shared, int lane, RowRing& ring) {
+  /// What tell() told, to a whole warp; `arrives`: in one of its lanes.
+  ATTN_DEVICE static uint32_t next_index(const Shared& shared, bool arrives, RowRing& ring) {
     barrier_wait(shared.index_full(ring.stage), ring.parity);
     const auto index = static_cast<uint32_t>(uniform(shared_load(shared.index(ring.stage))));
-    if (lane == 0) barrier_arrive(shared.index_empty(ring.stage));
+    if (arrives) barrier_arrive(shared.index_empty(ring.stage));
     ring.advance();
     return index;
   }
@@ -405,7 +402,7 @@ struct FlashHopper {
   ATTN_DEVICE bool next_row(const Shared& shared, const Rows& rows, Walk& walk, int& visit,
                             RowRing& ring) const {
     if constexpr (!kRung.persistent) return false;
-    const uint32_t index = next_index(shared, rows.lane, ring);
+    const uint32_t index = next_index(shared, rows.lane == 0, ring);
     const bool more = index < args.schedule.count();
     if (kLookUp == LookUp::beside_products || more) {  // beside products a branch would end their pipeline
       walk = Walk::of(args, row_of_tiles(more ? index : 0));

@@ -18,8 +18,8 @@ struct HopperRung {
 };
 
 /// What an instance can do: nothing more; a mask; a mask and a Toeplitz bias; that, a softcap and a negative
-/// scale; a mask and Shaw's key terms; a mask and RoPE of the queries; a mask, and tiles of
-/// the rows of several heads.
+/// scale; a mask and Shaw's key terms; a mask and RoPE of the queries; a mask, and tiles of the rows of
+/// several heads.
 enum class HopperKind { plain, masked, biased, capped, shaw, rope, packed };
 
 struct HopperTiling {
