@@ -36,16 +36,14 @@ class FlashCudaHopperRope final : public Variant {
     return hopper_supports_shape(p);
   }
   OperandRounding operand_rounding(const Problem& p) const override { return rotated_rounding(p); }
-  void plan(const Context&, const Problem& p, Workspace& counting) const override {
-    Scratch::take(p, counting, hopper_tiling_of(p));
-  }
+  void plan(const Context&, const Problem& p, Workspace& counting) const override { take(p, counting); }
   Cost cost(const Problem& p) const override { return rotated_cost(p, hopper_tiling_of(p), RotatedAhead::k); }
   void prepare(const Context& context, const Problem& p, Workspace& workspace) const override {
-    Scratch::take(p, workspace, hopper_tiling_of(p)).prepare(CudaQueue(context.stream), p);
+    take(p, workspace).prepare(CudaQueue(context.stream), p);
   }
   void forward(const Context& context, const Problem& p, const Forward& args,
                Workspace& workspace) const override {
-    const Scratch scratch = Scratch::take(p, workspace, hopper_tiling_of(p));
+    const Scratch scratch = take(p, workspace);
     const CudaQueue queue(context.stream);
     if (p.dtype == Dtype::bf16) return enqueue<Bf16>(queue, p, args, scratch);
     enqueue<F16>(queue, p, args, scratch);
@@ -54,16 +52,20 @@ class FlashCudaHopperRope final : public Variant {
  private:
   using Scratch = RotatedScratch<RotatedAhead::k>;
 
+  static Scratch take(const Problem& p, Workspace& workspace) {
+    return Scratch::take(p, workspace, hopper_tiling_of(p));
+  }
+
   template <class T>
   static void enqueue(const CudaQueue& queue, const Problem& p, const Forward& forward,
                       const Scratch& scratch) {
     const Forward rotated = rotated_forward<T>(queue, p, forward, scratch);
     if (!hopper_strides(p, rotated))
       throw std::invalid_argument("strides that TMA does not accept: flash/cuda/hopper/rotated takes them");
-    const HopperTiling tiling = hopper_tiling_of(p);
-    FlashHopperArgs<T> args = hopper_device_args<T>(queue, p, rotated, scratch.hopper, tiling);
+    const HopperTiles& tiles = scratch.hopper.tiles;
+    FlashHopperArgs<T> args = hopper_device_args<T>(queue, p, rotated, scratch.hopper, tiles);
     args.rope = hopper_rope(p, scratch.angles);
-    launch_hopper<T, HopperKind::rope, HopperTopRung>(queue, p, args, tiling);
+    launch_hopper<T, HopperKind::rope, HopperTopRung>(queue, p, args, tiles);
   }
 };
 

@@ -41,16 +41,23 @@ inline HopperTiles hopper_packed_tiles(const Problem& p) {
   return {hopper_tiling(flash_mma_width(p), HopperKind::packed), hopper_pack(p.group())};
 }
 
+/// What HopperTiles come to, however many splits there are; counting takes a while.
+struct HopperWork {
+  double rows, visits;  ///< rows of tiles; tiles that they visit
+
+  static HopperWork of(const Problem& p, const HopperTiles& tiles) {
+    return {static_cast<double>(tiles.rows_of_tiles(p)), static_cast<double>(tiles.visits(p))};
+  }
+};
+
 /// Time of the forward in tiles of two warpgroups, one after the other on each multiprocessor. On an H200 a
 /// tile of three warpgroups (d = 64) takes 1.25 times as long as one of two, a tile of one 0.83 times.
-inline double hopper_time(const Problem& p, const HopperTiles& tiles, int64_t multiprocessors) {
+inline double hopper_time(const HopperWork& work, const HopperTiles& tiles, int64_t multiprocessors) {
   constexpr double kTimeOfTile[] = {0.83, 1, 1.25};
   constexpr double kPriceOfSplits = 2;  ///< of filling the pipeline, of writing and of merging
-  const auto rows = static_cast<double>(tiles.rows_of_tiles(p));
-  const auto visits = static_cast<double>(tiles.visits(p));
-  double rounds = rows * tiles.splits / static_cast<double>(multiprocessors);
+  double rounds = work.rows * tiles.splits / static_cast<double>(multiprocessors);
   if (rounds < 4) rounds = std::ceil(rounds);  // then no short row fills the gaps
-  double each = visits / rows;
+  double each = work.visits / work.rows;
   if (tiles.splits > 1) each = std::ceil(each / tiles.splits) + kPriceOfSplits;
   return rounds * each * kTimeOfTile[tiles.consumers - 1];
 }
@@ -61,17 +68,22 @@ inline bool hopper_may_be_smaller(const Problem& p) {
 inline bool hopper_may_be_packed(const Problem& p) {
   return hopper_kind(p) <= HopperKind::masked && !p.mask.has_blocks();
 }
+struct HopperChoice {
+  HopperTiles tiles;
+  double time;  ///< hopper_time()
+};
+inline HopperChoice hopper_choice(const Problem& p, const HopperTiles& tiles, int64_t multiprocessors) {
+  return {tiles, hopper_time(HopperWork::of(p, tiles), tiles, multiprocessors)};
+}
 /// Packed, and with so many splits as seem best.
-inline HopperTiles hopper_best_packed_tiles(const Problem& p, int64_t multiprocessors) {
-  HopperTiles tiles = hopper_packed_tiles(p), best = tiles;
-  const int64_t rows = tiles.rows_of_tiles(p);
-  const auto most = static_cast<int>(std::min(2 * multiprocessors, tiles.visits(p)) / rows);
-  double time = hopper_time(p, best, multiprocessors);
-  for (tiles.splits = 2; tiles.splits <= most; ++tiles.splits) {
-    const double found = hopper_time(p, tiles, multiprocessors);
-    if (found >= time) continue;
-    time = found;
-    best = tiles;
+inline HopperChoice hopper_best_packed(const Problem& p, int64_t multiprocessors) {
+  HopperTiles tiles = hopper_packed_tiles(p);
+  const HopperWork work = HopperWork::of(p, tiles);
+  const double parts = std::min(2 * static_cast<double>(multiprocessors), work.visits);
+  HopperChoice best{tiles, hopper_time(work, tiles, multiprocessors)};
+  for (tiles.splits = 2; tiles.splits * work.rows <= parts; ++tiles.splits) {
+    const double time = hopper_time(work, tiles, multiprocessors);
+    if (time < best.time) best = {tiles, time};
   }
   return best;
 }
@@ -80,21 +92,19 @@ inline HopperTiles hopper_best_tiles(const Problem& p, int64_t multiprocessors) 
   constexpr int64_t kShort = 4096;  // beyond, the larger tiles win, and counting takes longer than it saves
   constexpr int64_t kFew = 1024;    // beyond, tiles of one head are full but for a tenth
   constexpr double kClearly = 0.9;  // packed tiles have not been measured
-  HopperTiles best = hopper_tiling_of(p);
+  const HopperTiles large = hopper_tiling_of(p);
   const bool packed = p.seq_q <= kFew && hopper_may_be_packed(p);
-  if (p.seq_q > kShort || p.seq_q == 0 || !(hopper_may_be_smaller(p) || packed)) return best;
-  double time = hopper_time(p, best, multiprocessors);
-  const auto consider = [&](const HopperTiles& tiles, double factor) {
-    const double found = hopper_time(p, tiles, multiprocessors);
-    if (found >= factor * time) return;
-    time = found;
-    best = tiles;
-  };
-  if (hopper_may_be_smaller(p)) consider(hopper_smaller(best), 1);
-  if (!packed) return best;
-  const HopperTiles few = hopper_best_packed_tiles(p, multiprocessors);
-  if (few.packed()) consider(few, kClearly);
-  return best;
+  if (p.seq_q > kShort || p.seq_q == 0 || !(hopper_may_be_smaller(p) || packed)) return large;
+  HopperChoice best = hopper_choice(p, large, multiprocessors);
+  if (hopper_may_be_smaller(p)) {
+    const HopperChoice small = hopper_choice(p, hopper_smaller(large), multiprocessors);
+    if (small.time < best.time) best = small;
+  }
+  if (packed) {
+    const HopperChoice few = hopper_best_packed(p, multiprocessors);
+    if (few.tiles.packed() && few.time < kClearly * best.time) best = few;
+  }
+  return best.tiles;
 }
 
 struct HopperScratch : FlashMmaScratch {
