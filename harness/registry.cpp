@@ -72,4 +72,9 @@ std::vector<const Variant*> select_variants(const std::string& regex) {
   return selected;
 }
 
+bool any_of_gpu(const std::vector<const Variant*>& variants) {
+  return std::any_of(variants.begin(), variants.end(),
+                     [](const Variant* variant) { return variant->info().device == Device::cuda; });
+}
+
 }  // namespace attn

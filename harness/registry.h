@@ -16,5 +16,6 @@ const Variant& find_variant(const std::string& name);
 /// Variants whose name or one of whose tags contains a match of the regular expression. Throws UsageError
 /// where the expression is malformed or matches nothing.
 std::vector<const Variant*> select_variants(const std::string& regex);
+bool any_of_gpu(const std::vector<const Variant*>& variants);
 
 }  // namespace attn

@@ -242,10 +242,7 @@ class SweepExpansion {
   std::vector<int> threads_;
 };
 
-bool has_gpu_variant(const PlanPoint& point) {
-  return std::any_of(point.variants.begin(), point.variants.end(),
-                     [](const Variant* variant) { return variant->info().device == Device::cuda; });
-}
+bool has_gpu_variant(const PlanPoint& point) { return any_of_gpu(point.variants); }
 
 }  // namespace
 

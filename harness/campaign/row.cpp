@@ -25,7 +25,7 @@ std::string repro_command(const Job& job, const std::string& variant) {
       "attnbench sweep --problem '{}' --variants '^{}$' --seed {} --threads {} --fill {} --budget {} "
       "--processes {}{}",
       job.problem, escape_regex(variant), job.seed, job.threads, to_text(job.fill), job.budget_s,
-      job.processes, job.launch == LaunchMode::graph ? " --launch graph" : "");
+      job.processes, launch_option(job.launch));
 }
 
 ResultRow describe_skipped(const Job& job, const Problem& p, const Variant& variant) {

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cstdio>
 
 #include "harness/cli/command.h"
@@ -42,10 +41,7 @@ CheckPlan plan_from(const CheckArguments& arguments, BlockFiles& files) {
       if (checked.problem.scope == Scope::core) checked.problem.dtype = parse_dtype(arguments.dtype);
     }
   }
-  const bool on_gpu = std::any_of(plan.variants.begin(), plan.variants.end(), [](const Variant* variant) {
-    return variant->info().device == Device::cuda;
-  });
-  if (plan.launch == LaunchMode::graph && !on_gpu) throw UsageError(kGraphsNeedGpu);
+  if (plan.launch == LaunchMode::graph && !any_of_gpu(plan.variants)) throw UsageError(kGraphsNeedGpu);
   plan.fills = arguments.fill.empty() ? check_fills(size) : std::vector{parse_fill(arguments.fill)};
   return plan;
 }

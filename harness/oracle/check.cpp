@@ -134,8 +134,7 @@ Inputs<float> make_checked_inputs(const Problem& problem, Fill fill, uint64_t se
 std::string rerun_command(const std::string& variant, const Problem& problem, Fill fill, uint64_t seed,
                           LaunchMode launch) {
   return fmt::format("attnbench check --variants '^{}$' --problem {} --fill {} --seed {}{}", variant,
-                     problem.text(), to_text(fill), seed,
-                     launch == LaunchMode::graph ? " --launch graph" : "");
+                     problem.text(), to_text(fill), seed, launch_option(launch));
 }
 
 std::vector<VariantReport> check(const CheckPlan& plan) {

@@ -1,5 +1,8 @@
 #include "harness/problem/mask.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <fstream>
 #include <sstream>
@@ -171,14 +174,7 @@ std::string Mask::text() const {
     }
     parts.push_back(part);
   }
-  if (documents_) {
-    std::string part = "document:";
-    for (const int64_t length : documents_->lengths()) {
-      if (part.back() != ':') part += '/';
-      part += std::to_string(length);
-    }
-    parts.push_back(part);
-  }
+  if (documents_) parts.push_back(fmt::format("document:{}", fmt::join(documents_->lengths(), "/")));
   if (blocks_) parts.push_back("blocks:" + blocks_->path);
   if (parts.empty()) return "none";
   std::string text = parts.front();

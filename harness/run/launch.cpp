@@ -13,6 +13,8 @@ LaunchMode parse_launch(std::string_view text) {
   throw UsageError("--launch '" + std::string(text) + "' is unknown: use stream or graph");
 }
 
+std::string launch_option(LaunchMode mode) { return mode == LaunchMode::graph ? " --launch graph" : ""; }
+
 std::string thrown_by(const std::function<void()>& work) {
   try {
     work();

@@ -13,6 +13,8 @@ namespace attn {
 enum class LaunchMode { stream, graph };
 std::string to_text(LaunchMode mode);
 LaunchMode parse_launch(std::string_view text);  // throws UsageError
+/// What a command that runs something again adds to its line; nothing for the default.
+std::string launch_option(LaunchMode mode);
 
 /// Why work cannot be captured, as one line; becomes the status unsupported.
 struct CannotCapture : std::runtime_error {
