@@ -2,8 +2,8 @@
 // behind flash/cuda/mma's forward: against the float64 oracle's gradients and their bounds, bitwise alike in
 // every interleaving.
 
+#include <functional>
 #include <random>
-#include <set>
 
 #include "tests/host_sm90.h"
 // kernels come behind their instructions
@@ -27,6 +27,8 @@ Outputs<float> run_hopper_backward_as(const Problem& p, const Inputs<float>& inp
   HostWorkspace after([&](Workspace& counting) { FlashHopperBackwardScratch::take(p, counting); });
   FlashMmaScratch::take(p, before.granting).prepare(queue, p);
   before.granting.rewind();
+  FlashHopperBackwardScratch::take(p, after.granting).prepare(queue, p);
+  after.granting.rewind();
   HostTensorMaps maps;
   return run_backward<T>(
       p, inputs, layout,
@@ -96,68 +98,137 @@ TEST_CASE("flash/cuda/hopper's backward on the host: bands") {
       GENERATE("causal", "causal:topleft", "window:70:0", "window:9:40", "causal+window:130:*"));
 }
 
+TEST_CASE("flash/cuda/hopper's backward on the host: key lengths") {
+  const std::string shape = GENERATE("b=3,hq=2,hk=1,nq=200,nk=300,d=64", "b=3,hq=2,hk=1,nq=200,nk=300,d=128");
+  check_hopper_backward(shape + ",dtype=bf16,mask=padding:300/131/0" +
+                        GENERATE("", "+causal", "+window:20:*", "+window:3:9"));
+}
+TEST_CASE("flash/cuda/hopper's backward on the host: documents") {
+  const std::string shape = GENERATE("b=2,hq=2,hk=1,nq=400,nk=400,d=64", "b=2,hq=2,hk=1,nq=400,nk=400,d=128");
+  check_hopper_backward(
+      shape + ",dtype=bf16,mask=document:" +
+      GENERATE("70/1/130", "128+causal", "90/200+window:30:5", "500", "150/60+padding:50%/9"));
+}
+
 namespace {
 
-struct Band {
+struct RandomMask {
   MaskRule rule;
-  int64_t seq_q;
-  bool sees(int64_t i0, int64_t i1, int64_t j0, int64_t j1) const {
+  int64_t seq_q = 0;
+  std::vector<KeyLength> lengths;
+  std::vector<DocumentSpan> documents;
+
+  bool sees(int64_t b, int64_t i0, int64_t i1, int64_t j0, int64_t j1) const {
     for (int64_t i = i0; i < std::min(i1, seq_q); ++i) {
       for (int64_t j = j0; j < std::min(j1, rule.seq_kv); ++j) {
-        if (rule.allows(0, i, j)) return true;
+        if (rule.allows(b, i, j)) return true;
       }
     }
     return false;
   }
-  bool sees_all(int64_t i0, int64_t i1, int64_t j0, int64_t j1) const {
+  bool sees_all(int64_t b, int64_t i0, int64_t i1, int64_t j0, int64_t j1) const {
     if (j1 > rule.seq_kv) return false;
     for (int64_t i = i0; i < std::min(i1, seq_q); ++i) {
       for (int64_t j = j0; j < j1; ++j) {
-        if (!rule.allows(0, i, j)) return false;
+        if (!rule.allows(b, i, j)) return false;
       }
     }
     return true;
   }
 };
 
-template <class Random>
-Band random_band(Random& random) {
-  const auto below = [&](int64_t count) {
-    return static_cast<int64_t>(random() % static_cast<uint64_t>(count));
-  };
-  Band band;
-  band.seq_q = 1 + below(500);
-  band.rule.seq_kv = 1 + below(700);
-  const int64_t offset = band.rule.seq_kv - band.seq_q;
+using Below = std::function<int64_t(int64_t)>;  ///< a number from 0 on below the argument
+
+RandomMask random_mask(const Below& below, int64_t batch) {
+  RandomMask mask;
+  mask.seq_q = 1 + below(500);
+  mask.rule.seq_kv = 1 + below(700);
+  const bool documents = below(3) == 0;
+  if (documents) mask.rule.seq_kv = mask.seq_q;
+  const int64_t offset = mask.rule.seq_kv - mask.seq_q;
   switch (below(4)) {
     case 0:
       break;
     case 1:
-      band.rule.band_high = offset;
+      mask.rule.band_high = offset;
       break;
     case 2:
-      band.rule.band_high = below(900) - 450;
-      band.rule.band_low = band.rule.band_high - below(300);
+      mask.rule.band_high = documents ? below(200) : below(900) - 450;
+      mask.rule.band_low = documents ? -below(200) : mask.rule.band_high - below(300);
       break;
     default:
-      band.rule.band_low = below(900) - 450;
-      band.rule.band_high = band.rule.band_low + below(40) - 3;  // at times nothing at all
+      if (documents) break;
+      mask.rule.band_low = below(900) - 450;
+      mask.rule.band_high = mask.rule.band_low + below(40) - 3;  // at times nothing at all
   }
-  return band;
+  if (documents) {
+    const auto end = static_cast<int32_t>(mask.seq_q + MaskRule::kBehind);
+    while (static_cast<int32_t>(mask.documents.size()) < end) {
+      const auto begin = static_cast<int32_t>(mask.documents.size());
+      const auto length = static_cast<int32_t>(1 + below(below(2) ? 300 : 20));
+      mask.documents.resize(static_cast<size_t>(begin + length), {begin, begin + length});
+    }
+    mask.rule.documents = mask.documents.data();
+  }
+  if (below(2)) {
+    for (int64_t b = 0; b < batch; ++b) mask.lengths.push_back({below(mask.rule.seq_kv + 1)});
+    mask.rule.lengths = mask.lengths.data();
+    mask.rule.lengths_count = batch;
+  }
+  return mask;
+}
+
+/// Of one batch entry: every block meets the tiles that see it, and knows which of the others were there.
+void check_tiles(const HopperGradientTiles& tiles, const RandomMask& mask, int b,
+                 const std::map<std::array<int, 3>, uint32_t>& tickets) {
+  for (int tile = 0; tile < tiles.query_tiles; ++tile) {
+    const int64_t i0 = int64_t{tile} * tiles.queries, i1 = i0 + tiles.queries;
+    int before = 0;
+    for (int block = 0; block < tiles.key_blocks; ++block) {
+      const int64_t j0 = int64_t{block} * HopperGradientTiles::kKeys, j1 = j0 + HopperGradientTiles::kKeys;
+      const auto place = tiles.place_of(tickets.at({b, 0, block}));
+      bool visits = false;
+      for (int left = place.visits(), at = place.last - 1; left > 0; --left, at = tiles.after(place, at))
+        visits = visits || at == tile;
+      REQUIRE(visits == mask.sees(b, i0, i1, j0, j1));
+      if (!visits) continue;
+      REQUIRE(tiles.rank(place, tile) == before);
+      ++before;
+      if (!tiles.is_partial(place, tile)) REQUIRE(mask.sees_all(b, i0, i1, j0, j1));
+    }
+  }
+}
+
+/// What the tensor maps leave out is what nothing sees; all of it, unless the kernel clears the rest.
+void check_rows(const HopperGradientTiles& tiles, const RandomMask& mask, int batch) {
+  const auto within = [](const TileRange& rows, int64_t row) { return row >= rows.first && row < rows.last; };
+  const TileRange queries = tiles.seeing_queries(), keys = tiles.seen_keys();
+  for (int b = 0; b < batch; ++b) {
+    for (int64_t i = 0; i < mask.seq_q; ++i) {
+      const bool sees = mask.sees(b, i, i + 1, 0, mask.rule.seq_kv);
+      REQUIRE((within(queries, i) == sees || (!sees && tiles.has_unseen_rows())));
+    }
+    for (int64_t j = 0; j < mask.rule.seq_kv; ++j) {
+      const bool seen = mask.sees(b, 0, mask.seq_q, j, j + 1);
+      REQUIRE((within(keys, j) == seen || (!seen && tiles.has_unseen_rows())));
+    }
+  }
 }
 
 }  // namespace
 
 TEST_CASE("blocks of the Hopper backward meet what sees them, in an order that never waits in a circle") {
   std::mt19937_64 random(11);
-  for (int turn = 0; turn < 150; ++turn) {
-    const Band band = random_band(random);
-    const int queries = random() % 2 ? 64 : 128;
-    const auto batch = static_cast<int64_t>(1 + random() % 3),
-               heads_kv = static_cast<int64_t>(1 + random() % 3);
+  const Below below = [&](int64_t count) {
+    return static_cast<int64_t>(random() % static_cast<uint64_t>(count));
+  };
+  for (int turn = 0; turn < 200; ++turn) {
+    const auto batch = static_cast<int>(1 + below(3)), heads_kv = static_cast<int>(1 + below(3));
+    const RandomMask mask = random_mask(below, batch);
+    const int queries = below(2) ? 64 : 128;
     HopperGradientTiles tiles =
-        HopperGradientTiles::of(batch, 2 * heads_kv, heads_kv, band.seq_q, band.rule, queries);
-    tiles.interleaved = static_cast<int>(1 + random() % static_cast<uint64_t>(tiles.heads));
+        HopperGradientTiles::of(batch, 2 * heads_kv, heads_kv, mask.seq_q, mask.rule, queries);
+    tiles.interleaved = static_cast<int>(1 + below(tiles.heads));
     std::map<std::array<int, 3>, uint32_t> tickets;
     for (uint32_t ticket = 0; ticket < tiles.blocks(); ++ticket) {
       const auto place = tiles.place_of(ticket);
@@ -168,28 +239,8 @@ TEST_CASE("blocks of the Hopper backward meet what sees them, in an order that n
         REQUIRE(tickets.count({place.b, place.head_kv, block}) == 1);
       }
     }
-    for (int tile = 0; tile < tiles.query_tiles; ++tile) {
-      const int64_t i0 = int64_t{tile} * queries, i1 = i0 + queries;
-      int before = 0;
-      for (int block = 0; block < tiles.key_blocks; ++block) {
-        const int64_t j0 = int64_t{block} * HopperGradientTiles::kKeys, j1 = j0 + HopperGradientTiles::kKeys;
-        const auto place = tiles.place_of(tickets.at({0, 0, block}));
-        const bool visits = tile >= place.first && tile < place.last;
-        REQUIRE(visits == band.sees(i0, i1, j0, j1));
-        if (!visits) continue;
-        REQUIRE(tiles.rank(block, tile) == before);
-        ++before;
-        if (!tiles.is_partial(block, tile)) REQUIRE(band.sees_all(i0, i1, j0, j1));
-      }
-    }
-    for (int64_t i = 0; i < band.seq_q; ++i) {
-      const auto rows = tiles.seeing_queries();
-      REQUIRE((i >= rows.first && i < rows.last) == band.sees(i, i + 1, 0, band.rule.seq_kv));
-    }
-    for (int64_t j = 0; j < band.rule.seq_kv; ++j) {
-      const auto rows = tiles.seen_keys();
-      REQUIRE((j >= rows.first && j < rows.last) == band.sees(0, band.seq_q, j, j + 1));
-    }
+    for (int b = 0; b < batch; ++b) check_tiles(tiles, mask, b, tickets);
+    check_rows(tiles, mask, batch);
   }
 }
 
@@ -202,7 +253,7 @@ TEST_CASE("the Hopper backward says what it does not support, and what it takes"
   CHECK(reason("d=64,dtype=f32") == "bf16 and f16 only");
   CHECK(reason("d=136,dtype=bf16") == "backward: d and dv at most 128");
   CHECK(reason("d=60,dtype=bf16") == "d and dv multiples of 8, as TMA reads them");
-  CHECK(reason("d=64,dtype=bf16,mask=padding:9") == "backward: causal masks and windows only");
+  CHECK(reason("d=64,dtype=bf16,mask=document:9/5+padding:9") == "");
   CHECK(reason("d=64,dtype=bf16,pos=alibi") == "backward: no positions");
   CHECK(reason("d=64,dtype=bf16,softcap=5") == "backward: no softcap");
 

@@ -225,6 +225,7 @@ inline void shared_store(uint32_t address, int value) { host_cta().write(address
 inline void shared_store_16(uint32_t address, uint16_t value) {
   host_cta().write(address, value, host_thread());
 }
+inline void shared_clear(uint32_t address) { host_cta().write(address, Float4{}, host_thread()); }
 inline int shared_load(uint32_t address) { return host_cta().read<int>(address); }
 inline float shared_load_float(uint32_t address) { return host_cta().read<float>(address); }
 inline void stmatrix_x4(uint32_t address, uint32_t m0, uint32_t m1, uint32_t m2, uint32_t m3) {

@@ -200,6 +200,10 @@ __device__ __forceinline__ void shared_store(uint32_t address, int value) {
 __device__ __forceinline__ void shared_store_16(uint32_t address, uint16_t value) {
   asm volatile("st.shared.b16 [%0], %1;" ::"r"(address), "h"(value) : "memory");
 }
+/// 16 bytes of zeros.
+__device__ __forceinline__ void shared_clear(uint32_t address) {
+  asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(address), "r"(0) : "memory");
+}
 __device__ __forceinline__ int shared_load(uint32_t address) {
   int value;
   asm volatile("ld.shared.b32 %0, [%1];" : "=r"(value) : "r"(address) : "memory");

@@ -57,8 +57,8 @@ Cost FlashCudaHopperBackward::cost(const Problem& p) {
 }
 
 template <>
-void FlashCudaHopperBackward::prepare(const Context&, const Problem& p, Workspace& workspace) {
-  FlashHopperBackwardScratch::take(p, workspace);
+void FlashCudaHopperBackward::prepare(const Context& context, const Problem& p, Workspace& workspace) {
+  FlashHopperBackwardScratch::take(p, workspace).prepare(CudaQueue(context.stream), p);
 }
 
 template <>

@@ -17,7 +17,7 @@ inline Support hopper_gradient_supports(const Problem& p) {
   if (p.dtype == Dtype::f32) return {"bf16 and f16 only"};
   if (p.head_dim > 128 || p.value_dim > 128) return {"backward: d and dv at most 128"};
   if (p.head_dim % 8 != 0 || p.value_dim % 8 != 0) return {"d and dv multiples of 8, as TMA reads them"};
-  if (!p.mask.none() && !p.mask.band_only()) return {"backward: causal masks and windows only"};
+  if (p.mask.has_blocks()) return {"backward: no block masks"};
   if (p.position.kind != PositionKind::none) return {"backward: no positions"};
   if (p.softcap != 0) return {"backward: no softcap"};
   if (p.seq_q >= HopperGradientTiles::kLongest || p.seq_kv >= HopperGradientTiles::kLongest) {
@@ -41,20 +41,21 @@ struct FlashHopperBackwardScratch : FlashMmaBackwardScratch {
 /// Maps of some rows of [batch, seq, heads, width]; where there are none, of one that is never read.
 /// make_map(tensor, shape): with boxes of 64 rows.
 template <class Void, class MakeMap>
-TensorMap hopper_rows_map(BasicTensor<Void> tensor, const Problem& p, HopperGradientTiles::Rows rows,
-                          int64_t heads, int64_t width, MakeMap make_map) {
+TensorMap hopper_rows_map(BasicTensor<Void> tensor, const Problem& p, const TileRange& rows, int64_t heads,
+                          int64_t width, MakeMap make_map) {
   using Byte = std::conditional_t<std::is_const_v<Void>, const char, char>;
-  if (rows.count() > 0) tensor.data = static_cast<Byte*>(tensor.data) + 2 * tensor.seq_stride * rows.first;
-  return make_map(tensor, TensorShape{p.batch, std::max(rows.count(), 1), heads, width});
+  if (rows.first < rows.last)
+    tensor.data = static_cast<Byte*>(tensor.data) + 2 * tensor.seq_stride * rows.first;
+  return make_map(tensor, TensorShape{p.batch, std::max(rows.last - rows.first, int64_t{1}), heads, width});
 }
 
 template <class MakeMap>
 HopperGradientArgs hopper_gradient_args(const Problem& p, const Backward& backward,
                                         const FlashHopperBackwardScratch& scratch, MakeMap make_map) {
-  const HopperGradientTiles tiles = HopperGradientTiles::of(p.batch, p.heads_q, p.heads_kv, p.seq_q,
-                                                            p.mask_rule(), hopper_gradient_queries(p));
-  const HopperGradientTiles::Rows queries = tiles.seeing_queries(), keys = tiles.seen_keys();
-  const HopperGradientTiles::Rows all{0, tiles.seq_kv};
+  HopperGradientTiles tiles = HopperGradientTiles::of(p.batch, p.heads_q, p.heads_kv, p.seq_q, p.mask_rule(),
+                                                      hopper_gradient_queries(p));
+  const TileRange queries = tiles.seeing_queries(), keys = tiles.seen_keys(), all{0, p.seq_kv};
+  tiles.rule = scratch.mask.rule(p);
   return {.q = hopper_rows_map(backward.q, p, queries, p.heads_q, p.head_dim, make_map),
           .d_o = hopper_rows_map(backward.d_o, p, queries, p.heads_q, p.value_dim, make_map),
           .k = hopper_rows_map(backward.k, p, keys, p.heads_kv, p.head_dim, make_map),
@@ -62,8 +63,8 @@ HopperGradientArgs hopper_gradient_args(const Problem& p, const Backward& backwa
           .d_k = hopper_rows_map(backward.d_k, p, all, p.heads_kv, p.head_dim, make_map),
           .d_v = hopper_rows_map(backward.d_v, p, all, p.heads_kv, p.value_dim, make_map),
           .tiles = tiles,
-          .first_query = queries.count() > 0 ? queries.first : 0,
-          .first_key = keys.count() > 0 ? keys.first : 0,
+          .first_query = queries.first < queries.last ? static_cast<int>(queries.first) : 0,
+          .first_key = keys.first < keys.last ? static_cast<int>(keys.first) : 0,
           .heads_q = static_cast<int>(p.heads_q),
           .scale = static_cast<float>(p.softmax_scale()),
           .queries = scratch.queries,

@@ -29,8 +29,9 @@
 // 2 * 16384, dS 2 * 32768 2 * 16384, dQ 2 * 16384, LSE 3 * 512 3 * 256, D 2 * 512 2 * 256, barriers: 215664
 // and 214384 of 232448 with 1024 for alignment.
 //
-// Rows that nothing sees are outside the tensor maps, so that NaN there is never read. In partial tiles
-// hidden weights are selected to be 0; NaN in a row that some but not all of its tile see gets to all.
+// Rows that nothing sees are outside the tensor maps, so that NaN there is never read; where batch entries
+// differ in them, they are zeroed in shared memory. In partial tiles hidden weights are selected to be 0; NaN
+// in a row that some but not all of its tile see gets to all.
 //
 // Method: Dao, "FlashAttention-2", 2023, algorithm 2; Shah et al., "FlashAttention-3", 2024, for the roles.
 // Measured effect: README.md.
@@ -160,7 +161,7 @@ struct FlashHopperGradient {
   }
 
   ATTN_DEVICE void load(const Place& place, uint32_t address, const Barriers& barriers) const {
-    if (place.first >= place.last) return;
+    if (place.visits() == 0) return;
     const int key = place.block * kKeys - args.first_key;
     barrier_expect(barriers.keys_full(), 2 * kKeyBytes);
     load_tile<kKeys>(address + kAtK, &args.k, barriers.keys_full(), place.head_kv, key, place.b,
@@ -171,7 +172,8 @@ struct FlashHopperGradient {
     RingPlace<kGradientStages> d_o;
     const int first_head = place.head_kv * args.tiles.group;
     for (int head = first_head; head < first_head + args.tiles.group; ++head) {
-      for (int tile = place.last - 1; tile >= place.first; --tile) {
+      int tile = place.last - 1;
+      for (int left = place.visits(); left > 0; --left, tile = args.tiles.after(place, tile)) {
         const int query = tile * kQueries;
         const int64_t at = args.queries.at(place.b, args.heads_q, head, query);
         uint32_t full = barriers.q_full(q.stage);
@@ -198,15 +200,15 @@ struct FlashHopperGradient {
 
   ATTN_DEVICE void add_up(const Place& place, uint32_t address) const {
     const bool acting = threadIdx.x % kWarpLanes == 0;
-    const int steps = args.tiles.group * (place.last - place.first);
-    if (steps == 0) return;
+    int left = args.tiles.group * place.visits();
+    if (left == 0) return;
     named_arrive<4, kBoth>();
     named_arrive<5, kBoth>();
     const int64_t first_head = int64_t{place.b} * args.heads_q + place.head_kv * args.tiles.group;
     int64_t row = first_head * args.tiles.query_tiles;  // of the head's tile 0
     int tile = place.last - 1;
-    for (int left = steps - 1; left >= 0; --left) {
-      const int rank = args.tiles.rank(place.block, tile);
+    while (left-- > 0) {
+      const int rank = args.tiles.rank(place, tile);
       float* to = args.sums.sums + (row + tile) * (2 * HopperQuerySums::kHalf);
       uint32_t* counter = args.sums.counters + row + tile;
       named_sync<2, kBoth>();
@@ -230,10 +232,9 @@ struct FlashHopperGradient {
         counter_add(counter);
       }
       __syncwarp();
-      if (--tile < place.first) {
-        tile = place.last - 1;
-        row += args.tiles.query_tiles;
-      }
+      const int after = args.tiles.after(place, tile);
+      if (after >= tile) row += args.tiles.query_tiles;
+      tile = after;
     }
   }
   ATTN_DEVICE static void add(float* to, uint32_t from, int rank) {
@@ -272,9 +273,10 @@ struct FlashHopperGradient {
       for (int k = 0; k < kWidth / 2; ++k) d_k[k] = d_v[k] = 0;
       wgmma_hold(d_k);
       wgmma_hold(d_v);
-      const int steps = args.tiles.group * (place.last - place.first);
+      const int steps = args.tiles.group * place.visits();
       if (steps > 0) {
         barrier_wait(barriers.keys_full(), 0);
+        if (args.tiles.has_unseen_rows()) clear_keys();
         ATTN_UNROLL
         for (int k = 0; k < kScores / 2; ++k) d_pairs[k] = 0;
         multiply_q();
@@ -282,7 +284,7 @@ struct FlashHopperGradient {
         ATTN_ROLL
         for (int done = 0; done + 1 < steps; ++done) {
           step<true>(tile, done > 0);
-          if (--tile < place.first) tile = place.last - 1;
+          tile = args.tiles.after(place, tile);
         }
         step<false>(tile, steps > 1);
         if constexpr (kDeferred) add_to_d_k(q.stage);
@@ -398,20 +400,53 @@ struct FlashHopperGradient {
     }
     /// Zeros where a pair is hidden or the key beyond the last, packed, when registers are no longer short.
     ATTN_DEVICE void hide(int tile) {
+      const MaskRule& rule = args.tiles.rule;
       ATTN_UNROLL
       for (int half = 0; half < 2; ++half) {
         const int key = place.block * kKeys + warp_row() + lane() / 4 + 8 * half;
-        const int column = tile * kQueries + lane() % 4 * 2;
-        const int first = key - args.tiles.band_high - column;
-        const int last = key < args.tiles.seq_kv ? key - args.tiles.band_low - column : first - 1;
+        const int64_t column = int64_t{tile} * kQueries + mma_c(lane(), 0).column;
+        const int begin = near_distance(rule.queries_begin(key) - column);
+        const int end = key < place.keys ? near_distance(rule.queries_end(key) - column) : begin;
         ATTN_UNROLL
         for (int n = 0; n < kQueries / 8; ++n) {
-          const uint32_t low = 8 * n >= first && 8 * n <= last ? 0xffffu : 0u;
-          const uint32_t high = 8 * n + 1 >= first && 8 * n + 1 <= last ? 0xffff0000u : 0u;
+          const uint32_t low = 8 * n >= begin && 8 * n < end ? 0xffffu : 0u;
+          const uint32_t high = 8 * n + 1 >= begin && 8 * n + 1 < end ? 0xffff0000u : 0u;
           p_pairs[2 * n + half] &= low | high;
           d_pairs[2 * n + half] &= low | high;
         }
       }
+    }
+
+    // Zero times the NaN of a row that nothing sees would get to every sum.
+
+    /// Zeros for rows of kRowCount in chunks of 64 channels, by both warpgroups. unseen(row): which.
+    template <int kRowCount, class Unseen>
+    ATTN_DEVICE void clear_rows(uint32_t at, Unseen unseen) const {
+      constexpr int kThreadsOfRow = 2 * kWarpgroupThreads / kRowCount;
+      const int part = thread() - kWarpgroupThreads, row = part / kThreadsOfRow;
+      if (!unseen(row)) return;
+      ATTN_UNROLL
+      for (int k = 0; k < kWidth / 8 / kThreadsOfRow; ++k) {
+        const int piece = k * kThreadsOfRow + part % kThreadsOfRow;  // of 16 bytes
+        shared_clear(at + static_cast<uint32_t>((piece / 8 * kRowCount + row) * 128 + piece % 8 * 16));
+      }
+    }
+    /// K, for dQ. V only gets to weights that are hidden.
+    ATTN_DEVICE void clear_keys() const {
+      const int first = place.block * kKeys;
+      clear_rows<kKeys>(address + kAtK, [&](int row) { return first + row >= place.keys; });
+      async_proxy_fence();
+      named_sync<1, 2 * kWarpgroupThreads>();
+    }
+    /// Q and dO of this step, for dK and dV.
+    ATTN_DEVICE void clear_queries() const {
+      named_sync<1, 2 * kWarpgroupThreads>();  // S and dP of both warpgroups have read them
+      const auto* lse = reinterpret_cast<const float*>(shared + kAtLse + q.stage * kRowBytes);
+      const auto unseen = [=](int row) { return lse[row] == INFINITY; };
+      clear_rows<kQueries>(q_at(q.stage), unseen);
+      clear_rows<kQueries>(d_o_at(), unseen);
+      async_proxy_fence();
+      named_sync<1, 2 * kWarpgroupThreads>();
     }
 
     /// Four packed pairs, 16 columns from 16 k on of the warpgroup's 64 rows, into chunks of [128][64].
@@ -429,7 +464,10 @@ struct FlashHopperGradient {
         p_pairs[k] = pack<T>(s[2 * k], s[2 * k + 1]);
         d_pairs[k] = pack<T>(d[2 * k], d[2 * k + 1]);
       }
-      if (args.tiles.is_partial(place.block, tile)) hide(tile);
+      if (args.tiles.is_partial(place, tile)) {
+        hide(tile);
+        if (args.tiles.has_unseen_rows()) clear_queries();
+      }
       ATTN_UNROLL
       for (int k = 0; k < kSteps; ++k) {
         store_pairs(scores_at, k, d_pairs[4 * k], d_pairs[4 * k + 1], d_pairs[4 * k + 2], d_pairs[4 * k + 3]);

@@ -4,7 +4,7 @@
 
 #include "variants/common/warp.cuh"
 #include "variants/flash/flash_backward_rows.cuh"
-#include "variants/flash/flash_tiles.cuh"
+#include "variants/flash/flash_gradient_tiles.cuh"
 
 namespace attn {
 
@@ -27,31 +27,24 @@ struct HopperGradientTiles {
   int heads;     ///< of K and V, over the batch
   int heads_kv;  ///< of one batch entry
   int group;
-  int seq_q, seq_kv;
-  int band_low, band_high;  ///< visible: band_low <= key - query <= band_high
-  int key_blocks;           ///< of a head
-  int query_tiles;          ///< of a head
-  int queries;              ///< of a tile
+  int seq_q;
+  int key_blocks;   ///< of a head
+  int query_tiles;  ///< of a head
+  int queries;      ///< of a tile
   int interleaved;
+  MaskRule rule;  ///< of host memory, or, in a kernel, of the device's
 
-  /// `rule`: of queries and keys, a band alone.
   static HopperGradientTiles of(int64_t batch, int64_t heads_q, int64_t heads_kv, int64_t seq_q,
                                 const MaskRule& rule, int queries) {
-    const auto narrow = [](int64_t value) {
-      return static_cast<int>(std::clamp(value, -kLongest, kLongest));
-    };
     HopperGradientTiles tiles{};
     tiles.heads = static_cast<int>(batch * heads_kv);
     tiles.heads_kv = static_cast<int>(heads_kv);
     tiles.group = static_cast<int>(heads_q / heads_kv);
     tiles.seq_q = static_cast<int>(seq_q);
-    tiles.seq_kv = static_cast<int>(rule.seq_kv);
-    const bool nothing = rule.band_low > rule.band_high;
-    tiles.band_low = nothing ? static_cast<int>(kLongest) : narrow(rule.band_low);
-    tiles.band_high = nothing ? static_cast<int>(kLongest) : narrow(rule.band_high);
-    tiles.key_blocks = (tiles.seq_kv + kKeys - 1) / kKeys;
+    tiles.key_blocks = static_cast<int>((rule.seq_kv + kKeys - 1) / kKeys);
     tiles.query_tiles = (tiles.seq_q + queries - 1) / queries;
     tiles.queries = queries;
+    tiles.rule = rule;
     const double tiles_of_block = tiles.mean_tiles();
     const double wanted = tiles_of_block > 0 ? kTilesBetween / tiles_of_block : 1;
     const int most = std::min(tiles.heads, queries == 64 ? 24 : 64);
@@ -60,31 +53,34 @@ struct HopperGradientTiles {
   }
   int64_t blocks() const { return int64_t{heads} * key_blocks; }
 
-  struct Rows {
-    int first, last;
-    ATTN_HOST_DEVICE int count() const { return last > first ? last - first : 0; }
-  };
-  /// Tiles that see keys of the block.
-  ATTN_HOST_DEVICE Rows tiles_of(int block) const {
-    const int j0 = block * kKeys, j1 = j0 + kKeys < seq_kv ? j0 + kKeys : seq_kv;
-    const int begin = j0 - band_high > 0 ? j0 - band_high : 0;
-    const int end = j1 - band_low < seq_q ? j1 - band_low : seq_q;
-    if (begin >= end) return {0, 0};
-    return {begin / queries, (end + queries - 1) / queries};
+  /// Tiles that see keys of a block; `entry` is the rule of a batch entry.
+  ATTN_HOST_DEVICE TileRange tiles_of(const MaskRule& entry, int block) const {
+    if (nothing()) return {0, 0};
+    const int64_t j0 = int64_t{block} * kKeys;
+    return seeing_tiles(entry, seq_q, j0, j0 + kKeys, queries);
   }
-  /// Of a block, as far as 32 of them tell.
+  /// Of a block, as far as 32 of a batch entry tell.
   double mean_tiles() const {
     const int step = std::max(key_blocks / 32, 1);
     double sum = 0;
     int count = 0;
-    for (int block = step / 2; block < key_blocks; block += step, ++count) sum += tiles_of(block).count();
+    for (int b = 0; b < heads / heads_kv; ++b) {
+      const MaskRule entry = of_batch_entry(rule, b);
+      for (int block = step / 2; block < key_blocks; block += step, ++count) {
+        const TileRange range = tiles_of(entry, block);
+        sum += static_cast<double>(range.last - range.first);
+      }
+    }
     return count > 0 ? sum / count : 0;
   }
 
   struct Place {
     int b, head_kv;
-    int block;        ///< keys [block kKeys, ..)
-    int first, last;  ///< tiles of queries [first, last)
+    int block;                  ///< keys [block kKeys, ..)
+    int keys;                   ///< of the batch entry
+    int first, last;            ///< tiles of queries [first, last)
+    int full_first, full_last;  ///< those that hide no pair
+    ATTN_HOST_DEVICE int visits() const { return last - first; }
   };
   ATTN_HOST_DEVICE Place place_of(uint32_t ticket) const {
     const auto turn = static_cast<uint32_t>(interleaved) * static_cast<uint32_t>(key_blocks);
@@ -93,30 +89,56 @@ struct HopperGradientTiles {
     const uint32_t taking =
         left < static_cast<uint32_t>(interleaved) ? left : static_cast<uint32_t>(interleaved);
     const auto head = static_cast<int>(first_head + rest % taking);
-    Place place{head / heads_kv, head % heads_kv, static_cast<int>(rest / taking), 0, 0};
-    const Rows range = tiles_of(place.block);
-    place.first = range.first;
-    place.last = range.last;
+    Place place{head / heads_kv, head % heads_kv, static_cast<int>(rest / taking)};
+    const MaskRule entry = of_batch_entry(rule, place.b);
+    const int64_t j0 = int64_t{place.block} * kKeys;
+    const TileRange range = tiles_of(entry, place.block);
+    const TileRange full = full_seeing_tiles(entry, seq_q, j0, j0 + kKeys, queries);
+    place.keys = static_cast<int>(entry.seq_kv);
+    place.first = static_cast<int>(range.first);
+    place.last = static_cast<int>(range.last);
+    place.full_first = static_cast<int>(full.first);
+    place.full_last = static_cast<int>(full.last);
     return place;
   }
-  /// Blocks of lower keys that see the tile too.
-  ATTN_HOST_DEVICE int rank(int block, int tile) const {
-    const int lowest = tile * queries + band_low;
-    return lowest > 0 ? block - lowest / kKeys : block;
+  /// The tile visited after `tile`; after the lowest one the highest, for the next head.
+  ATTN_HOST_DEVICE int after(const Place& place, int tile) const {
+    return tile > place.first ? tile - 1 : place.last - 1;
   }
-  /// Whether some pair of block and tile is hidden or a key beyond the last.
-  ATTN_HOST_DEVICE bool is_partial(int block, int tile) const {
-    const int j0 = block * kKeys, i0 = tile * queries;
-    return j0 + kKeys > seq_kv || j0 - (i0 + queries - 1) < band_low || j0 + kKeys - 1 - i0 > band_high;
+  /// Blocks of lower keys that see the tile too.
+  ATTN_HOST_DEVICE int rank(const Place& place, int tile) const {
+    const int64_t lowest = rule.keys_begin(int64_t{tile} * queries);
+    return lowest > 0 ? place.block - static_cast<int>(lowest / kKeys) : place.block;
+  }
+  /// Whether some pair of block and tile is hidden, or a key beyond the last.
+  ATTN_HOST_DEVICE bool is_partial(const Place& place, int tile) const {
+    return tile < place.full_first || tile >= place.full_last;
   }
 
-  // Rows [first, last) outside which a query sees nothing, or a key is seen by none: whatever stands there,
-  // NaN included, is never read.
-  Rows seeing_queries() const {
-    return {std::clamp(-band_high, 0, seq_q), std::clamp(seq_kv - band_low, 0, seq_q)};
+  /// Whether what nothing sees may stand between rows that are seen, or differ from entry to entry. Else
+  /// tensor maps leave it out.
+  ATTN_HOST_DEVICE bool has_unseen_rows() const { return rule.lengths != nullptr; }
+
+  // Rows outside which, for every batch entry, a query sees nothing or a key is seen by none: what stands
+  // there, NaN included, is never read.
+  TileRange seeing_queries() const {
+    if (nothing()) return {0, 0};
+    return {std::clamp(-rule.band_high, int64_t{0}, int64_t{seq_q}),
+            std::clamp(longest() - rule.band_low, int64_t{0}, int64_t{seq_q})};
   }
-  Rows seen_keys() const {
-    return {std::clamp(band_low, 0, seq_kv), std::clamp(seq_q + band_high, 0, seq_kv)};
+  TileRange seen_keys() const {
+    if (nothing()) return {0, 0};
+    return {std::clamp(rule.band_low, int64_t{0}, longest()),
+            std::clamp(seq_q + rule.band_high, int64_t{0}, longest())};
+  }
+
+ private:
+  ATTN_HOST_DEVICE bool nothing() const { return rule.band_low > rule.band_high; }
+  /// Keys of the longest batch entry.
+  int64_t longest() const {
+    int64_t keys = 0;
+    for (int b = 0; b < heads / heads_kv; ++b) keys = std::max(keys, rule.key_length(b));
+    return keys;
   }
 };
 
