@@ -291,21 +291,32 @@ TEST_CASE("the list of one batch entry is in the workspace, to the byte, and onl
 
 namespace {
 
-/// visible_bits() of every lane for a tile of kKeys.
-template <int kKeys>
+/// visible_bits() of lanes for tiles of kColumns along a line of `length`. allows(column): the element
+/// itself.
+template <int kColumns, class Allows>
+void check_line(const MaskLine& line, int64_t length, const Allows& allows) {
+  for (int64_t c0 = 0; c0 < length; c0 += kColumns) {
+    for (int lane = 0; lane < 32; lane += 5) {
+      const uint32_t bits = visible_bits<kColumns>(line, static_cast<uint32_t>(c0), lane);
+      for (int k = 0; k < kColumns / 4; ++k) {
+        const int64_t column = c0 + k / 2 * 8 + mma_c(lane, k % 2).column;
+        if (column < length && (bits >> k & 1) != allows(column)) FAIL("column " << column);
+      }
+    }
+  }
+}
+template <int kColumns>
 void check_bits(const Problem& p) {
   const MaskRule rule = p.mask_rule();
   for (int64_t i = 0; i < p.seq_q; i += 3) {
-    const MaskLine line = MaskLine::of(rule, p.seq_q, p.seq_kv, i);
-    for (int64_t j0 = 0; j0 < p.seq_kv; j0 += kKeys) {
-      for (int lane = 0; lane < 32; lane += 5) {
-        const uint32_t bits = visible_bits<kKeys>(line, static_cast<uint32_t>(j0), lane);
-        for (int k = 0; k < kKeys / 4; ++k) {
-          const int64_t j = j0 + k / 2 * 8 + mma_c(lane, k % 2).column;
-          if (j < p.seq_kv && (bits >> k & 1) != rule.allows(0, i, j)) FAIL("query " << i << " key " << j);
-        }
-      }
-    }
+    INFO("query " << i);
+    check_line<kColumns>(MaskLine::of_query(rule, p.seq_q, p.seq_kv, i), p.seq_kv,
+                         [&](int64_t j) { return rule.allows(0, i, j); });
+  }
+  for (int64_t j = 0; j < p.seq_kv; j += 3) {
+    INFO("key " << j);
+    check_line<kColumns>(MaskLine::of_key(rule, p.seq_q, p.seq_kv, j), p.seq_q,
+                         [&](int64_t i) { return rule.allows(0, i, j); });
   }
 }
 
@@ -329,11 +340,12 @@ TEST_CASE("what a lane sees of a tile under a block mask, against its elements")
   }
 }
 
-TEST_CASE("beyond the last query a line is that of the last one; blocks may be longer than any sequence") {
+TEST_CASE("beyond the last query or key a line is that of the last; blocks may be longer than any sequence") {
   const BlockFile file("1099511627776 1099511627776 1 1\n0\n");
   const Problem p = Problem::parse("b=1,hq=1,nq=90,nk=2147483648,d=1,mask=blocks:" + file.path);
-  const MaskLine line = MaskLine::of(p.mask_rule(), p.seq_q, p.seq_kv, 5000);
+  const MaskLine line = MaskLine::of_query(p.mask_rule(), p.seq_q, p.seq_kv, 5000);
   CHECK(line.blocks == p.mask_rule().blocks);
+  CHECK(MaskLine::of_key(p.mask_rule(), p.seq_q, p.seq_kv, p.seq_kv + 3).blocks == line.blocks);
   CHECK(visible_bits<128>(line, 0, 1) == ~0u);
   CHECK(visible_bits<128>(line, 2147483648u - 128, 3) == ~0u);
 }

@@ -307,7 +307,10 @@ struct HopperRows {
   /// The same for the block mask. Rows of one block have the same bits.
   ATTN_DEVICE void hide_blocks(const Place& place, int j0) {
     const int64_t i = int64_t{place.i0} + row_of(0);
-    const MaskLine upper = Tiles::mask_line(args, i), lower = Tiles::mask_line(args, i + 8);
+    const auto line = [this](int64_t query) {
+      return MaskLine::of_query(args.rule, args.seq_q, args.seq_kv, query);
+    };
+    const MaskLine upper = line(i), lower = line(i + 8);
     const auto first = static_cast<uint32_t>(j0);
     uint32_t bits[2];
     bits[0] = bits[1] = visible_bits<kKeys>(upper, first, lane);

@@ -312,7 +312,8 @@ struct FlashMma {
             keep_document(args.rule, place.i0 + static_cast<uint32_t>(row), j0, begin, end);
           }
           if (args.rule.blocks) {
-            const MaskLine line = Tiles::mask_line(args, int64_t{place.i0} + row);
+            const MaskLine line =
+                MaskLine::of_query(args.rule, args.seq_q, args.seq_kv, int64_t{place.i0} + row);
             bits = visible_bits<kKeys>(line, static_cast<uint32_t>(j0), lane);
           }
         }

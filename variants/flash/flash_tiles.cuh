@@ -101,10 +101,6 @@ struct FlashTiles {
     }
     return false;
   }
-  /// Of query i, for visible_bits().
-  ATTN_HOST_DEVICE static MaskLine mask_line(const FlashShape& shape, int64_t i) {
-    return MaskLine::of(shape.rule, shape.seq_q, shape.seq_kv, i);
-  }
 };
 
 inline int64_t flash_blocks(const Problem& p, int64_t rows) {
