@@ -7,6 +7,7 @@
 
 #include "tests/host_sm90.h"
 // kernels come behind their instructions
+#include "tests/block_file.h"
 #include "tests/host_backward.h"
 #include "variants/flash/flash_hopper_backward.cuh"
 
@@ -103,6 +104,16 @@ TEST_CASE("flash/cuda/hopper's backward on the host: key lengths") {
   check_hopper_backward(shape + ",dtype=bf16,mask=padding:300/131/0" +
                         GENERATE("", "+causal", "+window:20:*", "+window:3:9"));
 }
+TEST_CASE("flash/cuda/hopper's backward on the host: block masks") {
+  std::mt19937 random(5);
+  const std::string shape = GENERATE("b=1,hq=2,hk=1,nq=500,nk=400,d=64", "b=1,hq=2,hk=1,nq=500,nk=400,d=128");
+  const BlockFile coarse("128 128 4 4\n0 3\n\n1\n0 1\n"), fine(random_blocks(random, 500, 400, 3, 7));
+  for (const BlockFile* file : {&coarse, &fine}) {
+    for (const char* more : {"", "+causal", "+padding:290"}) {
+      check_hopper_backward(shape + ",dtype=bf16,mask=blocks:" + file->path + more);
+    }
+  }
+}
 TEST_CASE("flash/cuda/hopper's backward on the host: documents") {
   const std::string shape = GENERATE("b=2,hq=2,hk=1,nq=400,nk=400,d=64", "b=2,hq=2,hk=1,nq=400,nk=400,d=128");
   check_hopper_backward(
@@ -117,6 +128,7 @@ struct RandomMask {
   int64_t seq_q = 0;
   std::vector<KeyLength> lengths;
   std::vector<DocumentSpan> documents;
+  std::vector<uint8_t> blocks;
 
   bool sees(int64_t b, int64_t i0, int64_t i1, int64_t j0, int64_t j1) const {
     for (int64_t i = i0; i < std::min(i1, seq_q); ++i) {
@@ -175,6 +187,14 @@ RandomMask random_mask(const Below& below, int64_t batch) {
     mask.rule.lengths = mask.lengths.data();
     mask.rule.lengths_count = batch;
   }
+  if (below(3) == 0) {
+    mask.rule.block_q = 1 + below(200);
+    mask.rule.block_kv = 1 + below(200);
+    mask.rule.block_columns = (mask.rule.seq_kv + mask.rule.block_kv - 1) / mask.rule.block_kv;
+    const int64_t rows = (mask.seq_q + mask.rule.block_q - 1) / mask.rule.block_q, density = below(5);
+    for (int64_t k = 0; k < rows * mask.rule.block_columns; ++k) mask.blocks.push_back(below(4) < density);
+    mask.rule.blocks = mask.blocks.data();
+  }
   return mask;
 }
 
@@ -188,9 +208,12 @@ void check_tiles(const HopperGradientTiles& tiles, const RandomMask& mask, int b
       const int64_t j0 = int64_t{block} * HopperGradientTiles::kKeys, j1 = j0 + HopperGradientTiles::kKeys;
       const auto place = tiles.place_of(tickets.at({b, 0, block}));
       bool visits = false;
-      for (int left = place.visits(), at = place.last - 1; left > 0; --left, at = tiles.after(place, at))
+      int at = place.last - 1;
+      for (int left = place.count; left > 0; --left, at = tiles.after(place, at))
         visits = visits || at == tile;
-      REQUIRE(visits == mask.sees(b, i0, i1, j0, j1));
+      if (place.count > 0) REQUIRE(at == place.last - 1);
+      const bool sees = mask.sees(b, i0, i1, j0, j1);
+      REQUIRE((visits == sees || (visits && mask.rule.blocks)));
       if (!visits) continue;
       REQUIRE(tiles.rank(place, tile) == before);
       ++before;
@@ -229,6 +252,9 @@ TEST_CASE("blocks of the Hopper backward meet what sees them, in an order that n
     HopperGradientTiles tiles =
         HopperGradientTiles::of(batch, 2 * heads_kv, heads_kv, mask.seq_q, mask.rule, queries);
     tiles.interleaved = static_cast<int>(1 + below(tiles.heads));
+    HopperGradientVisits::Lists lists =
+        HopperGradientVisits::list(mask.rule, mask.seq_q, HopperGradientTiles::kKeys, queries);
+    if (mask.rule.blocks) tiles.visits = {lists.visits.data(), lists.spans.data(), tiles.query_tiles};
     std::map<std::array<int, 3>, uint32_t> tickets;
     for (uint32_t ticket = 0; ticket < tiles.blocks(); ++ticket) {
       const auto place = tiles.place_of(ticket);

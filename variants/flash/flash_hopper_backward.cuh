@@ -17,7 +17,6 @@ inline Support hopper_gradient_supports(const Problem& p) {
   if (p.dtype == Dtype::f32) return {"bf16 and f16 only"};
   if (p.head_dim > 128 || p.value_dim > 128) return {"backward: d and dv at most 128"};
   if (p.head_dim % 8 != 0 || p.value_dim % 8 != 0) return {"d and dv multiples of 8, as TMA reads them"};
-  if (p.mask.has_blocks()) return {"backward: no block masks"};
   if (p.position.kind != PositionKind::none) return {"backward: no positions"};
   if (p.softcap != 0) return {"backward: no softcap"};
   if (p.seq_q >= HopperGradientTiles::kLongest || p.seq_kv >= HopperGradientTiles::kLongest) {
@@ -30,11 +29,19 @@ inline Support hopper_gradient_supports(const Problem& p) {
 /// What flash/cuda/mma takes comes first: tensors that TMA does not accept go there.
 struct FlashHopperBackwardScratch : FlashMmaBackwardScratch {
   HopperQuerySums sums;
+  HopperGradientVisits visits;
 
   static FlashHopperBackwardScratch take(const Problem& p, Workspace& workspace) {
+    const int queries = hopper_gradient_queries(p);
     FlashHopperBackwardScratch scratch{FlashMmaBackwardScratch::take(p, workspace)};
-    scratch.sums = HopperQuerySums::take(p, hopper_gradient_queries(p), workspace);
+    scratch.sums = HopperQuerySums::take(p, queries, workspace);
+    scratch.visits = HopperGradientVisits::take(p, HopperGradientTiles::kKeys, queries, workspace);
     return scratch;
+  }
+  template <class Queue>
+  void prepare(const Queue& queue, const Problem& p) const {
+    FlashScratch::prepare(queue, p);
+    visits.prepare(queue, p, HopperGradientTiles::kKeys, hopper_gradient_queries(p));
   }
 };
 
@@ -56,6 +63,7 @@ HopperGradientArgs hopper_gradient_args(const Problem& p, const Backward& backwa
                                                       hopper_gradient_queries(p));
   const TileRange queries = tiles.seeing_queries(), keys = tiles.seen_keys(), all{0, p.seq_kv};
   tiles.rule = scratch.mask.rule(p);
+  tiles.visits = scratch.visits;
   return {.q = hopper_rows_map(backward.q, p, queries, p.heads_q, p.head_dim, make_map),
           .d_o = hopper_rows_map(backward.d_o, p, queries, p.heads_q, p.value_dim, make_map),
           .k = hopper_rows_map(backward.k, p, keys, p.heads_kv, p.head_dim, make_map),

@@ -29,9 +29,9 @@
 // 2 * 16384, dS 2 * 32768 2 * 16384, dQ 2 * 16384, LSE 3 * 512 3 * 256, D 2 * 512 2 * 256, barriers: 215664
 // and 214384 of 232448 with 1024 for alignment.
 //
-// Rows that nothing sees are outside the tensor maps, so that NaN there is never read; where batch entries
-// differ in them, they are zeroed in shared memory. In partial tiles hidden weights are selected to be 0; NaN
-// in a row that some but not all of its tile see gets to all.
+// Rows that nothing sees are outside the tensor maps, so that NaN there is never read; where they lie between
+// others or batch entries differ in them, they are zeroed in shared memory. In partial tiles hidden weights
+// are selected to be 0; NaN in a row that some but not all of its tile see gets to all.
 //
 // Method: Dao, "FlashAttention-2", 2023, algorithm 2; Shah et al., "FlashAttention-3", 2024, for the roles.
 // Measured effect: README.md.
@@ -161,7 +161,7 @@ struct FlashHopperGradient {
   }
 
   ATTN_DEVICE void load(const Place& place, uint32_t address, const Barriers& barriers) const {
-    if (place.visits() == 0) return;
+    if (place.count == 0) return;
     const int key = place.block * kKeys - args.first_key;
     barrier_expect(barriers.keys_full(), 2 * kKeyBytes);
     load_tile<kKeys>(address + kAtK, &args.k, barriers.keys_full(), place.head_kv, key, place.b,
@@ -173,7 +173,7 @@ struct FlashHopperGradient {
     const int first_head = place.head_kv * args.tiles.group;
     for (int head = first_head; head < first_head + args.tiles.group; ++head) {
       int tile = place.last - 1;
-      for (int left = place.visits(); left > 0; --left, tile = args.tiles.after(place, tile)) {
+      for (int left = place.count; left > 0; --left, tile = args.tiles.after(place, tile)) {
         const int query = tile * kQueries;
         const int64_t at = args.queries.at(place.b, args.heads_q, head, query);
         uint32_t full = barriers.q_full(q.stage);
@@ -200,7 +200,7 @@ struct FlashHopperGradient {
 
   ATTN_DEVICE void add_up(const Place& place, uint32_t address) const {
     const bool acting = threadIdx.x % kWarpLanes == 0;
-    int left = args.tiles.group * place.visits();
+    int left = args.tiles.group * place.count;
     if (left == 0) return;
     named_arrive<4, kBoth>();
     named_arrive<5, kBoth>();
@@ -273,7 +273,7 @@ struct FlashHopperGradient {
       for (int k = 0; k < kWidth / 2; ++k) d_k[k] = d_v[k] = 0;
       wgmma_hold(d_k);
       wgmma_hold(d_v);
-      const int steps = args.tiles.group * place.visits();
+      const int steps = args.tiles.group * place.count;
       if (steps > 0) {
         barrier_wait(barriers.keys_full(), 0);
         if (args.tiles.has_unseen_rows()) clear_keys();
@@ -407,14 +407,23 @@ struct FlashHopperGradient {
         const int64_t column = int64_t{tile} * kQueries + mma_c(lane(), 0).column;
         const int begin = near_distance(rule.queries_begin(key) - column);
         const int end = key < place.keys ? near_distance(rule.queries_end(key) - column) : begin;
+        const uint32_t bits = rule.blocks ? block_bits(key, tile) : ~0u;
         ATTN_UNROLL
         for (int n = 0; n < kQueries / 8; ++n) {
-          const uint32_t low = 8 * n >= begin && 8 * n < end ? 0xffffu : 0u;
-          const uint32_t high = 8 * n + 1 >= begin && 8 * n + 1 < end ? 0xffff0000u : 0u;
+          const auto visible = [&](int e) {
+            return 8 * n + e >= begin && 8 * n + e < end && (bits >> (2 * n + e) & 1u);
+          };
+          const uint32_t low = visible(0) ? 0xffffu : 0u, high = visible(1) ? 0xffff0000u : 0u;
           p_pairs[2 * n + half] &= low | high;
           d_pairs[2 * n + half] &= low | high;
         }
       }
+    }
+
+    ATTN_DEVICE uint32_t block_bits(int key, int tile) const {
+      const MaskRule& rule = args.tiles.rule;
+      const MaskLine line = MaskLine::of_key(rule, args.tiles.seq_q, rule.seq_kv, key);
+      return visible_bits<kQueries>(line, static_cast<uint32_t>(tile * kQueries), lane());
     }
 
     // Zero times the NaN of a row that nothing sees would get to every sum.
@@ -433,8 +442,8 @@ struct FlashHopperGradient {
     }
     /// K, for dQ. V only gets to weights that are hidden.
     ATTN_DEVICE void clear_keys() const {
-      const int first = place.block * kKeys;
-      clear_rows<kKeys>(address + kAtK, [&](int row) { return first + row >= place.keys; });
+      clear_rows<kKeys>(address + kAtK,
+                        [this](int row) { return !args.tiles.is_seen(place, place.block * kKeys + row); });
       async_proxy_fence();
       named_sync<1, 2 * kWarpgroupThreads>();
     }

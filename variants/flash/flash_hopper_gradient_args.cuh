@@ -8,6 +8,68 @@
 
 namespace attn {
 
+/// Which tiles of queries a block of keys visits under a block mask: tables in the workspace, made on the
+/// host once a problem, the same for all batch entries and heads. Key lengths are left out: blocks beyond
+/// them visit nothing, and in other blocks hidden weights are zeros.
+struct HopperGradientVisits {
+  struct Visit {
+    int below;  ///< the next tile that is visited
+    int rank;   ///< blocks of lower keys that visit this one
+    bool cut;   ///< some pair is hidden
+  };
+  /// Of a block: its tiles lie in [first, last).
+  struct Span {
+    int first, last, count;
+  };
+  Visit* visits = nullptr;  // [key blocks, tiles]; null without a block mask
+  Span* spans = nullptr;    // [key blocks]
+  int tiles = 0;
+
+  ATTN_HOST_DEVICE explicit operator bool() const { return visits != nullptr; }
+  ATTN_HOST_DEVICE const Visit& of(int block, int tile) const {
+    return visits[int64_t{block} * tiles + tile];
+  }
+
+  struct Lists {
+    std::vector<Visit> visits;
+    std::vector<Span> spans;
+  };
+  static Lists list(MaskRule rule, int64_t seq_q, int64_t keys, int64_t queries) {
+    rule.lengths = nullptr;
+    const auto tiles = static_cast<int>((seq_q + queries - 1) / queries);
+    Lists lists;
+    std::vector<int> ranks(static_cast<size_t>(tiles));
+    for (int64_t j0 = 0; j0 < rule.seq_kv; j0 += keys) {
+      Span span{0, 0, 0};
+      for (int tile = 0; tile < tiles; ++tile) {
+        const int64_t i0 = tile * queries, i1 = std::min(i0 + queries, seq_q);
+        const TileKind kind = rule.tile(0, i0, i1, j0, std::min(j0 + keys, rule.seq_kv));
+        lists.visits.push_back({span.last - 1, ranks[static_cast<size_t>(tile)], kind == TileKind::partial});
+        if (kind == TileKind::empty) continue;
+        ++ranks[static_cast<size_t>(tile)];
+        if (span.count++ == 0) span.first = tile;
+        span.last = tile + 1;
+      }
+      lists.spans.push_back(span);
+    }
+    return lists;
+  }
+
+  static HopperGradientVisits take(const Problem& p, int64_t keys, int64_t queries, Workspace& workspace) {
+    if (!p.mask.has_blocks()) return {};
+    const int64_t blocks = (p.seq_kv + keys - 1) / keys, tiles = (p.seq_q + queries - 1) / queries;
+    return {workspace.take<Visit>("mask visits", blocks * tiles),
+            workspace.take<Span>("mask spans of visits", blocks), static_cast<int>(tiles)};
+  }
+  template <class Queue>
+  void prepare(const Queue& queue, const Problem& p, int64_t keys, int64_t queries) const {
+    if (!visits) return;
+    const Lists lists = list(p.mask_rule(), p.seq_q, keys, queries);
+    queue.upload(visits, lists.visits.data(), lists.visits.size() * sizeof(Visit));
+    queue.upload(spans, lists.spans.data(), lists.spans.size() * sizeof(Span));
+  }
+};
+
 /// Thread blocks have kKeys keys of one key/value head and go through tiles of the queries that see them, of
 /// every query head of the group.
 ///
@@ -33,6 +95,7 @@ struct HopperGradientTiles {
   int queries;      ///< of a tile
   int interleaved;
   MaskRule rule;  ///< of host memory, or, in a kernel, of the device's
+  HopperGradientVisits visits;
 
   static HopperGradientTiles of(int64_t batch, int64_t heads_q, int64_t heads_kv, int64_t seq_q,
                                 const MaskRule& rule, int queries) {
@@ -79,8 +142,8 @@ struct HopperGradientTiles {
     int block;                  ///< keys [block kKeys, ..)
     int keys;                   ///< of the batch entry
     int first, last;            ///< tiles of queries [first, last)
-    int full_first, full_last;  ///< those that hide no pair
-    ATTN_HOST_DEVICE int visits() const { return last - first; }
+    int count;                  ///< of those that are visited
+    int full_first, full_last;  ///< those of which only a block mask may hide a pair
   };
   ATTN_HOST_DEVICE Place place_of(uint32_t ticket) const {
     const auto turn = static_cast<uint32_t>(interleaved) * static_cast<uint32_t>(key_blocks);
@@ -95,29 +158,49 @@ struct HopperGradientTiles {
     const TileRange range = tiles_of(entry, place.block);
     const TileRange full = full_seeing_tiles(entry, seq_q, j0, j0 + kKeys, queries);
     place.keys = static_cast<int>(entry.seq_kv);
-    place.first = static_cast<int>(range.first);
-    place.last = static_cast<int>(range.last);
+    HopperGradientVisits::Span span{static_cast<int>(range.first), static_cast<int>(range.last),
+                                    static_cast<int>(range.last - range.first)};
+    if (visits && j0 < entry.seq_kv) span = visits.spans[place.block];
+    place.first = span.first;
+    place.last = span.last;
+    place.count = span.count;
     place.full_first = static_cast<int>(full.first);
     place.full_last = static_cast<int>(full.last);
     return place;
   }
   /// The tile visited after `tile`; after the lowest one the highest, for the next head.
   ATTN_HOST_DEVICE int after(const Place& place, int tile) const {
-    return tile > place.first ? tile - 1 : place.last - 1;
+    if (tile == place.first) return place.last - 1;
+    return visits ? visits.of(place.block, tile).below : tile - 1;
   }
   /// Blocks of lower keys that see the tile too.
   ATTN_HOST_DEVICE int rank(const Place& place, int tile) const {
+    if (visits) return visits.of(place.block, tile).rank;
     const int64_t lowest = rule.keys_begin(int64_t{tile} * queries);
     return lowest > 0 ? place.block - static_cast<int>(lowest / kKeys) : place.block;
   }
   /// Whether some pair of block and tile is hidden, or a key beyond the last.
   ATTN_HOST_DEVICE bool is_partial(const Place& place, int tile) const {
-    return tile < place.full_first || tile >= place.full_last;
+    if (tile < place.full_first || tile >= place.full_last) return true;
+    return visits && visits.of(place.block, tile).cut;
   }
 
   /// Whether what nothing sees may stand between rows that are seen, or differ from entry to entry. Else
   /// tensor maps leave it out.
-  ATTN_HOST_DEVICE bool has_unseen_rows() const { return rule.lengths != nullptr; }
+  ATTN_HOST_DEVICE bool has_unseen_rows() const { return rule.lengths || rule.blocks; }
+  /// Whether some query sees key j of a batch entry, of those that the tensor maps hold.
+  ATTN_HOST_DEVICE bool is_seen(const Place& place, int j) const {
+    if (j >= place.keys) return false;
+    if (!rule.blocks) return true;
+    const int64_t begin = rule.queries_begin(j), end = rule.queries_end(j);
+    const int64_t first = MaskRule::block_of(begin > 0 ? begin : 0, rule.block_q);
+    const int64_t last = MaskRule::block_of((end < seq_q ? end : seq_q) - 1, rule.block_q);
+    const uint8_t* blocks = rule.blocks + MaskRule::block_of(j, rule.block_kv);
+    for (int64_t row = first; row <= last; ++row) {
+      if (blocks[row * rule.block_columns]) return true;
+    }
+    return false;
+  }
 
   // Rows outside which, for every batch entry, a query sees nothing or a key is seen by none: what stands
   // there, NaN included, is never read.
