@@ -9,7 +9,7 @@
 // kernels come behind their instructions
 #include "tests/block_file.h"
 #include "tests/host_backward.h"
-#include "variants/flash/flash_hopper_backward.cuh"
+#include "variants/flash/flash_hopper_rotated_backward.cuh"
 
 using namespace attn;
 
@@ -20,16 +20,17 @@ struct HopperRun {
   int resident = 3;  ///< thread blocks at a time
 };
 
-template <class T>
-Outputs<float> run_hopper_backward_as(const Problem& p, const Inputs<float>& inputs, const HostLayout& layout,
-                                      const HopperRun& run) {
+/// Scratch: of the backward without a position, or with RoPE. enqueue(arguments, scratch, map, launch).
+template <class T, class Scratch, class Enqueue>
+Outputs<float> run_with(const Problem& p, const Inputs<float>& inputs, const HostLayout& layout,
+                        const HopperRun& run, Enqueue enqueue) {
   const HostQueue queue;
   HostWorkspace before([&](Workspace& counting) { FlashMmaScratch::take(p, counting); });
-  HostWorkspace after([&](Workspace& counting) { FlashHopperBackwardScratch::take(p, counting); });
+  HostWorkspace after([&](Workspace& counting) { Scratch::take(p, counting); });
   FlashMmaScratch::take(p, before.granting).prepare(queue, p);
   before.granting.rewind();
-  FlashHopperBackwardScratch::take(p, after.granting).prepare(queue, p);
-  after.granting.rewind();
+  const Scratch scratch = Scratch::take(p, after.granting);
+  scratch.prepare(queue, p);
   HostTensorMaps maps;
   return run_backward<T>(
       p, inputs, layout,
@@ -37,8 +38,8 @@ Outputs<float> run_hopper_backward_as(const Problem& p, const Inputs<float>& inp
         flash_mma_forward<T>(queue, p, args, FlashMmaScratch::take(p, before.granting));
       },
       [&](const Backward& args) {
-        flash_hopper_backward<T>(
-            queue, p, args, FlashHopperBackwardScratch::take(p, after.granting),
+        enqueue(
+            args, scratch,
             [&](const auto& tensor, const TensorShape& shape) {
               REQUIRE(tma_accepts(tensor, shape));
               return maps.add(host_tensor_map(const_cast<void*>(static_cast<const void*>(tensor.data)),
@@ -49,6 +50,20 @@ Outputs<float> run_hopper_backward_as(const Problem& p, const Inputs<float>& inp
             });
       });
 }
+template <class T>
+Outputs<float> run_hopper_backward_as(const Problem& p, const Inputs<float>& inputs, const HostLayout& layout,
+                                      const HopperRun& run) {
+  if (p.position.rope()) {
+    return run_with<T, RotatedBackwardScratch>(
+        p, inputs, layout, run, [&](const Backward& args, const auto& scratch, auto map, auto launch) {
+          rotated_backward<T>(HostQueue(), p, args, scratch, map, launch);
+        });
+  }
+  return run_with<T, FlashHopperBackwardScratch>(
+      p, inputs, layout, run, [&](const Backward& args, const auto& scratch, auto map, auto launch) {
+        flash_hopper_backward<T>(HostQueue(), p, args, scratch, map, launch);
+      });
+}
 Outputs<float> run_hopper_backward(const Problem& p, const Inputs<float>& inputs, const HostLayout& layout,
                                    const HopperRun& run) {
   return p.dtype == Dtype::bf16 ? run_hopper_backward_as<Bf16>(p, inputs, layout, run)
@@ -57,9 +72,11 @@ Outputs<float> run_hopper_backward(const Problem& p, const Inputs<float>& inputs
 
 void check_hopper_backward(const std::string& text, int seeds = 2, Fill fill = Fill::peaked) {
   const Problem p = Problem::parse(text + ",pass=bwd");
-  REQUIRE(hopper_gradient_supports(p).reason == "");
+  const bool rope = p.position.rope();
+  REQUIRE((rope ? rotated_gradient_supports(p) : hopper_gradient_supports(p)).reason == "");
   const Inputs<float> inputs = make_checked_inputs(p, fill, 7);
-  const Truth truth = make_truth(p, inputs, {});
+  const Truth truth =
+      make_truth(p, inputs, {.operand_rounding = rope ? rotated_rounding(p) : OperandRounding{}});
   std::vector<Outputs<float>> seen;
   for (int seed = 1; seed <= seeds; ++seed) {
     INFO(text << " seed " << seed);
@@ -119,6 +136,14 @@ TEST_CASE("flash/cuda/hopper's backward on the host: documents") {
   check_hopper_backward(
       shape + ",dtype=bf16,mask=document:" +
       GENERATE("70/1/130", "128+causal", "90/200+window:30:5", "500", "150/60+padding:50%/9"));
+}
+
+TEST_CASE("flash/cuda/hopper/rotated's backward on the host") {
+  const std::string shape = GENERATE("b=2,hq=2,hk=1,nq=140,nk=300,d=64", "b=1,hq=2,hk=1,nq=140,nk=300,d=128",
+                                     "b=1,hq=1,nq=150,nk=130,d=48,dv=64", "b=1,hq=1,nq=70,nk=130,d=80,dv=24");
+  const std::string position = GENERATE(",pos=rope:10000", ",pos=rope-interleaved:500");
+  check_hopper_backward(shape + position + ",dtype=bf16,mask=causal");
+  check_hopper_backward(shape + position + ",dtype=f16,mask=padding:60%", 1, Fill::normal);
 }
 
 namespace {
@@ -282,6 +307,15 @@ TEST_CASE("the Hopper backward says what it does not support, and what it takes"
   CHECK(reason("d=64,dtype=bf16,mask=document:9/5+padding:9") == "");
   CHECK(reason("d=64,dtype=bf16,pos=alibi") == "backward: no positions");
   CHECK(reason("d=64,dtype=bf16,softcap=5") == "backward: no softcap");
+  CHECK(reason("d=64,dtype=bf16,pos=rope:100") == "backward: no positions");
+  const auto rotated = [](const std::string& text) {
+    return rotated_gradient_supports(
+               Problem::parse("b=1,hq=1,nq=64,pass=bwd,dtype=bf16,pos=rope:100," + text))
+        .reason;
+  };
+  CHECK(rotated("d=80") == "");
+  CHECK(rotated("d=72") == "backward with RoPE: d a multiple of 16");
+  CHECK(rotated("d=64,softcap=5") == "backward: no softcap");
 
   const Problem p = Problem::parse("b=2,hq=4,hk=2,nq=300,nk=500,d=128,dtype=bf16,pass=bwd");
   Workspace counting;

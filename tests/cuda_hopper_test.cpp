@@ -98,9 +98,9 @@ Outputs<float> run_rotated(const Problem& p, const Inputs<float>& inputs, const 
   HostWorkspace workspace([&](Workspace& counting) { Scratch::take(p, counting, hopper_tiling_of(p)); });
   Scratch scratch = Scratch::take(p, workspace.granting, hopper_tiling_of(p));
   scratch.prepare(HostQueue(), p);
-  if (launch.spoil_angles) launch.spoil_angles(scratch.angles);
+  if (launch.spoil_angles) launch.spoil_angles(scratch.rotated.angles);
   return run_forward<T>(p, inputs, layout, [&](const Forward& forward) {
-    const Forward rotated = rotated_forward<T>(HostQueue(), p, forward, scratch);
+    const Forward rotated = rotate_ahead<T>(HostQueue(), p, forward, scratch.rotated);
     run_on<T, kRung, kEverything>(p, rotated, scratch.hopper, launch);
   });
 }
@@ -114,10 +114,10 @@ Outputs<float> run_rope(const Problem& p, const Inputs<float>& inputs, const Hos
   const Scratch scratch = Scratch::take(p, workspace.granting, hopper_tiling_of(p));
   scratch.prepare(HostQueue(), p);
   return run_forward<T>(p, inputs, layout, [&](const Forward& forward) {
-    const Forward rotated = rotated_forward<T>(HostQueue(), p, forward, scratch);
+    const Forward rotated = rotate_ahead<T>(HostQueue(), p, forward, scratch.rotated);
     HostTensorMaps maps;
     auto args = host_hopper_args<T>(maps, p, rotated, scratch.hopper, hopper_tiling_of(p));
-    args.rope = hopper_rope(p, scratch.angles);
+    args.rope = hopper_rope(p, scratch.rotated.angles, p.offset());
     if (launch.spoil_rope) launch.spoil_rope(args.rope);
     launch_width<T, HopperKind::rope, kPersistent, kEverything>(p, args, launch);
     REQUIRE(*scratch.hopper.taken == 0);
@@ -335,7 +335,7 @@ TEST_CASE("hopper on the host: rotated rows from tensors that are not aligned") 
   const auto rotated = [&](int64_t gap) {
     run_forward<Bf16>(p, inputs, {false, gap}, [&](const Forward& forward) {
       REQUIRE(gpu_tensor<const Bf16>(forward.q).aligned(p.head_dim) == (gap == 0));
-      rotated_forward<Bf16>(HostQueue(), p, forward, scratch);
+      rotate_ahead<Bf16>(HostQueue(), p, forward, scratch.rotated);
     });
     std::vector<uint16_t> rows(scratch.q, scratch.q + inputs.q.size());
     rows.insert(rows.end(), scratch.k, scratch.k + inputs.k.size());

@@ -40,7 +40,8 @@
 // wrong by 0.43 r of itself in the mean square, a score by 0.6 r R, with R the largest of tau sqrt(sum_c (q_c
 // k_c)^2), and five standard deviations are 3 r R: then min(4 r S, 6 r R) stands for 4 r S. Rows that are
 // rotated and stored in 16 bits have r of the rotated numbers, so of |q_c| and |k_c| as RoPE defines them
-// above, and t = 0: P and V are rounded no more than elsewhere.
+// above, and t = 0: P and V are rounded no more than elsewhere. In dQ and dK they stand once more, as the
+// operands of dS, which the two epsilons of the type there hold.
 //
 // Block. q = x W_Q is itself rounded: its error is `input_error` times |x| |W_Q|, alike for k and v.
 // Roundings of a product of length D are independent to first order and grow like sqrt(D) (Higham and Mary

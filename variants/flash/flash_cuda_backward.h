@@ -6,7 +6,7 @@
 
 namespace attn {
 
-enum class FlashRung { simt, mma, hopper };
+enum class FlashRung { simt, mma, hopper, hopper_rotated };
 
 template <FlashRung kRung>
 struct FlashCudaBackward {
@@ -19,5 +19,6 @@ struct FlashCudaBackward {
 using FlashCudaSimtBackward = FlashCudaBackward<FlashRung::simt>;
 using FlashCudaMmaBackward = FlashCudaBackward<FlashRung::mma>;
 using FlashCudaHopperBackward = FlashCudaBackward<FlashRung::hopper>;
+using FlashCudaRotatedBackward = FlashCudaBackward<FlashRung::hopper_rotated>;
 
 }  // namespace attn

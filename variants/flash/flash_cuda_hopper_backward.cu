@@ -1,5 +1,6 @@
 // The backward of flash/cuda/hopper (flash_cuda_hopper.cu): dQ, dK and dV on wgmma, bf16 and f16, d and dv
-// up to 128, every mask.
+// up to 128, every mask; and of flash/cuda/hopper/rotated (RoPE), which has the same kernels on rotated
+// operands.
 //
 // A pass over O and dO for D = rowsum dO.O, a kernel over key tiles with all five products, a pass that
 // rounds dQ. P is recomputed from the LSE. dQ is added up in float32 memory by bulk copies, by the blocks of
@@ -11,8 +12,8 @@
 // README.md.
 
 #include "variants/flash/flash_cuda_backward.h"
-#include "variants/flash/flash_hopper_backward.cuh"
 #include "variants/flash/flash_hopper_forward.cuh"
+#include "variants/flash/flash_hopper_rotated_backward.cuh"
 
 namespace attn {
 namespace {
@@ -29,21 +30,35 @@ bool tma_accepts_all(const Problem& p, const Backward& args) {
          accepted(args.v, p, false, p.value_dim) && accepted(args.d_v, p, false, p.value_dim);
 }
 
+/// enqueue(map of a tensor, launch of a body).
+template <class T, class Enqueue>
+void on_device(const CudaQueue& queue, Enqueue enqueue) {
+  enqueue([](const auto& tensor, const TensorShape& shape) { return tensor_map<T>(tensor, shape, 64); },
+          [&](const auto& body, int64_t count) { enqueue_hopper(queue, body, count); });
+}
+
 template <class T>
 void enqueue_gradients(const CudaQueue& queue, const Problem& p, const Backward& args,
                        const FlashHopperBackwardScratch& scratch) {
-  flash_hopper_backward<T>(
-      queue, p, args, scratch,
-      [](const auto& tensor, const TensorShape& shape) { return tensor_map<T>(tensor, shape, 64); },
-      [&](const auto& body, int64_t count) { enqueue_hopper(queue, body, count); });
+  on_device<T>(queue, [&](auto make_map, auto launch) {
+    flash_hopper_backward<T>(queue, p, args, scratch, make_map, launch);
+  });
 }
+template <class T>
+void enqueue_gradients(const CudaQueue& queue, const Problem& p, const Backward& args,
+                       const RotatedBackwardScratch& scratch) {
+  on_device<T>(queue, [&](auto make_map, auto launch) {
+    rotated_backward<T>(queue, p, args, scratch, make_map, launch);
+  });
+}
+
+Support on_this_gpu(const Support& support) { return support ? Support{hopper_missing()} : support; }
 
 }  // namespace
 
 template <>
 Support FlashCudaHopperBackward::supports(const Problem& p) {
-  const Support support = hopper_gradient_supports(p);
-  return support ? Support{hopper_missing()} : support;
+  return on_this_gpu(hopper_gradient_supports(p));
 }
 
 template <>
@@ -67,6 +82,36 @@ void FlashCudaHopperBackward::run(const Context& context, const Problem& p, cons
   if (!tma_accepts_all(p, args)) return FlashCudaMmaBackward::run(context, p, args, workspace);
   const CudaQueue queue(context.stream);
   const FlashHopperBackwardScratch scratch = FlashHopperBackwardScratch::take(p, workspace);
+  if (p.dtype == Dtype::bf16) return enqueue_gradients<Bf16>(queue, p, args, scratch);
+  enqueue_gradients<F16>(queue, p, args, scratch);
+}
+
+template <>
+Support FlashCudaRotatedBackward::supports(const Problem& p) {
+  return on_this_gpu(rotated_gradient_supports(p));
+}
+
+template <>
+void FlashCudaRotatedBackward::plan(const Problem& p, Workspace& counting) {
+  RotatedBackwardScratch::take(p, counting);
+}
+
+template <>
+Cost FlashCudaRotatedBackward::cost(const Problem& p) {
+  return rotated_backward_cost(p);
+}
+
+template <>
+void FlashCudaRotatedBackward::prepare(const Context& context, const Problem& p, Workspace& workspace) {
+  RotatedBackwardScratch::take(p, workspace).prepare(CudaQueue(context.stream), p);
+}
+
+template <>
+void FlashCudaRotatedBackward::run(const Context& context, const Problem& p, const Backward& args,
+                                   Workspace& workspace) {
+  if (!tma_accepts_all(p, args)) throw std::invalid_argument("strides that TMA does not accept");
+  const CudaQueue queue(context.stream);
+  const RotatedBackwardScratch scratch = RotatedBackwardScratch::take(p, workspace);
   if (p.dtype == Dtype::bf16) return enqueue_gradients<Bf16>(queue, p, args, scratch);
   enqueue_gradients<F16>(queue, p, args, scratch);
 }

@@ -59,12 +59,12 @@ class FlashCudaHopperRope final : public Variant {
   template <class T>
   static void enqueue(const CudaQueue& queue, const Problem& p, const Forward& forward,
                       const Scratch& scratch) {
-    const Forward rotated = rotated_forward<T>(queue, p, forward, scratch);
+    const Forward rotated = rotate_ahead<T>(queue, p, forward, scratch.rotated);
     if (!hopper_strides(p, rotated))
       throw std::invalid_argument("strides that TMA does not accept: flash/cuda/hopper/rotated takes them");
     const HopperTiles& tiles = scratch.hopper.tiles;
     FlashHopperArgs<T> args = hopper_device_args<T>(queue, p, rotated, scratch.hopper, tiles);
-    args.rope = hopper_rope(p, scratch.angles);
+    args.rope = hopper_rope(p, scratch.rotated.angles, p.offset());
     launch_hopper<T, HopperKind::rope, HopperTopRung>(queue, p, args, tiles);
   }
 };

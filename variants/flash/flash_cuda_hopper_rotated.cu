@@ -11,6 +11,7 @@
 // Time O(h n^2 d) (visited tiles only), workspace O(n d): rotated Q and K, a table of angles. Su et al.,
 // "RoFormer", 2021. Never measured: no GPU has run it yet.
 
+#include "variants/flash/flash_cuda_backward.h"
 #include "variants/flash/flash_hopper_forward.cuh"
 #include "variants/flash/flash_hopper_rotated.cuh"
 #include "variants/flash/flash_hopper_top.h"
@@ -29,23 +30,32 @@ class FlashCudaHopperRotated final : public Variant {
 
   Support supports(const Problem& p) const override {
     if (!p.position.rope()) return {"RoPE only: without it this is flash/cuda/hopper"};
-    return hopper_supports_shape(p);
+    return p.pass == Pass::bwd ? FlashCudaRotatedBackward::supports(p) : hopper_supports_shape(p);
   }
   OperandRounding operand_rounding(const Problem& p) const override { return rotated_rounding(p); }
-  void plan(const Context&, const Problem& p, Workspace& counting) const override { take(p, counting); }
+  void plan(const Context&, const Problem& p, Workspace& counting) const override {
+    if (p.pass == Pass::bwd) return FlashCudaRotatedBackward::plan(p, counting);
+    take(p, counting);
+  }
   Cost cost(const Problem& p) const override {
+    if (p.pass == Pass::bwd) return FlashCudaRotatedBackward::cost(p);
     return rotated_cost(p, hopper_tiles_in_use<HopperTopRung>(p), RotatedAhead::q_and_k);
   }
   void prepare(const Context& context, const Problem& p, Workspace& workspace) const override {
+    if (p.pass == Pass::bwd) return FlashCudaRotatedBackward::prepare(context, p, workspace);
     take(p, workspace).prepare(CudaQueue(context.stream), p);
   }
   void forward(const Context& context, const Problem& p, const Forward& args,
                Workspace& workspace) const override {
     const Scratch scratch = take(p, workspace);
     const CudaQueue queue(context.stream);
-    const Forward rotated = p.dtype == Dtype::bf16 ? rotated_forward<Bf16>(queue, p, args, scratch)
-                                                   : rotated_forward<F16>(queue, p, args, scratch);
+    const Forward rotated = p.dtype == Dtype::bf16 ? rotate_ahead<Bf16>(queue, p, args, scratch.rotated)
+                                                   : rotate_ahead<F16>(queue, p, args, scratch.rotated);
     hopper_forward_top(context, p, rotated, scratch.hopper);
+  }
+  void backward(const Context& context, const Problem& p, const Backward& args,
+                Workspace& workspace) const override {
+    FlashCudaRotatedBackward::run(context, p, args, workspace);
   }
 
  private:

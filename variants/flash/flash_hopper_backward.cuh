@@ -56,9 +56,15 @@ TensorMap hopper_rows_map(BasicTensor<Void> tensor, const Problem& p, const Tile
   return make_map(tensor, TensorShape{p.batch, std::max(rows.last - rows.first, int64_t{1}), heads, width});
 }
 
+/// The angles of operands that hold rotated rows, whose gradients are rotated back.
+struct HopperBackwardRope {
+  HopperRope q, k;
+};
+
 template <class MakeMap>
 HopperGradientArgs hopper_gradient_args(const Problem& p, const Backward& backward,
-                                        const FlashHopperBackwardScratch& scratch, MakeMap make_map) {
+                                        const FlashHopperBackwardScratch& scratch, MakeMap make_map,
+                                        const HopperRope& rope) {
   HopperGradientTiles tiles = HopperGradientTiles::of(p.batch, p.heads_q, p.heads_kv, p.seq_q, p.mask_rule(),
                                                       hopper_gradient_queries(p));
   const TileRange queries = tiles.seeing_queries(), keys = tiles.seen_keys(), all{0, p.seq_kv};
@@ -76,13 +82,15 @@ HopperGradientArgs hopper_gradient_args(const Problem& p, const Backward& backwa
           .heads_q = static_cast<int>(p.heads_q),
           .scale = static_cast<float>(p.softmax_scale()),
           .queries = scratch.queries,
-          .sums = scratch.sums};
+          .sums = scratch.sums,
+          .rope = rope};
 }
 
 /// launch(body, count): the thread block so many times.
 template <class T, class Queue, class MakeMap, class Launch>
 void flash_hopper_backward(const Queue& queue, const Problem& p, const Backward& backward,
-                           const FlashHopperBackwardScratch& scratch, MakeMap make_map, Launch launch) {
+                           const FlashHopperBackwardScratch& scratch, MakeMap make_map, Launch launch,
+                           const HopperBackwardRope& rope = {}) {
   queue.for_each(scratch.sums.tiles + 1, ClearCounters{scratch.sums.counters});
   const auto fill = [&](auto rows) { queue.blocks(rows.blocks(p), rows); };
   const auto o = gpu_tensor<const T>(backward.o), d_o = gpu_tensor<const T>(backward.d_o);
@@ -92,7 +100,7 @@ void flash_hopper_backward(const Queue& queue, const Problem& p, const Backward&
     fill(FillQueryRows<T, 16, true>{o, d_o, backward.lse, scratch.queries, p.heads_q, p.seq_q, p.value_dim});
   }
   if (p.seq_kv > 0) {
-    const HopperGradientArgs args = hopper_gradient_args(p, backward, scratch, make_map);
+    const HopperGradientArgs args = hopper_gradient_args(p, backward, scratch, make_map, rope.k);
     if (hopper_gradient_width(p) == 64) {
       launch(FlashHopperGradient<T, 64>{args}, args.tiles.blocks());
     } else {
@@ -100,15 +108,23 @@ void flash_hopper_backward(const Queue& queue, const Problem& p, const Backward&
     }
   }
   const int tile = hopper_gradient_queries(p);
-  const StoreQueryGradient<T> last{scratch.sums,
-                                   gpu_tensor<T>(backward.d_q),
-                                   static_cast<float>(p.softmax_scale()),
-                                   static_cast<int>(p.heads_q),
-                                   static_cast<int>((p.seq_q + tile - 1) / tile),
-                                   static_cast<int>(p.seq_q),
-                                   static_cast<int>(p.head_dim),
-                                   tile == 64};
-  queue.for_each(last.count(), last);
+  const auto finish = [&](auto store) {
+    store = {scratch.sums,
+             gpu_tensor<T>(backward.d_q),
+             static_cast<float>(p.softmax_scale()),
+             static_cast<int>(p.heads_q),
+             static_cast<int>((p.seq_q + tile - 1) / tile),
+             static_cast<int>(p.seq_q),
+             static_cast<int>(p.head_dim),
+             tile == 64,
+             rope.q};
+    queue.for_each(store.count(), store);
+  };
+  if (rope.q) {
+    finish(StoreQueryGradient<T, true>{});
+  } else {
+    finish(StoreQueryGradient<T, false>{});
+  }
 }
 
 /// What the kernels execute: whole tiles, visible or not, over padded channels.

@@ -54,6 +54,7 @@ struct HopperGradientArgs {
   float scale;
   QueryRows queries;
   HopperQuerySums sums;
+  HopperRope rope;  ///< of the keys, where k holds rotated ones: dK is rotated back
 };
 
 constexpr int hopper_gradient_queries(int width) { return width == 64 ? 128 : 64; }
@@ -538,6 +539,7 @@ struct FlashHopperGradient {
     ATTN_DEVICE void store() {
       named_sync<1, 2 * kWarpgroupThreads>();
       store_sums(d_v, kAtV, 1.0f);
+      if (args.rope) rotate_back();
       store_sums(d_k, kAtK, args.scale);
       async_proxy_fence();
       if (group() == 0) {
@@ -555,6 +557,27 @@ struct FlashHopperGradient {
       }
       bulk_commit();
       bulk_wait_read<0>();
+    }
+    /// dK, through memory where Q and dO were: of each warp 16 rows.
+    ATTN_DEVICE void rotate_back() {
+      static_assert(kConsumingWarps * 16 * kWidth * 4 <= kAtDS - kAtQ);
+      auto* rows = reinterpret_cast<float*>(shared + kAtQ) + warp_row() * kWidth;
+      const auto each_sum = [&](auto visit) {
+        ATTN_UNROLL
+        for (int k = 0; k < kWidth / 2; ++k) {
+          const Cell at = mma_c(lane(), k % 4);
+          visit(rows[at.row * kWidth + k / 4 * 8 + at.column], d_k[k]);
+        }
+      };
+      each_sum([](float& there, float sum) { there = sum; });
+      __syncwarp();
+      ATTN_ROLL
+      for (int row = 0; row < 16; ++row) {
+        const int key = place.block * kKeys + warp_row() + row;
+        if (key < args.tiles.rule.seq_kv) args.rope.rotate_back(rows + row * kWidth, key, lane());
+      }
+      __syncwarp();
+      each_sum([](float there, float& sum) { sum = there; });
     }
     ATTN_DEVICE void store_sums(const float (&sums)[kWidth / 2], uint32_t at, float factor) const {
       ATTN_UNROLL

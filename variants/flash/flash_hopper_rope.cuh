@@ -26,13 +26,27 @@ ATTN_DEVICE void rotate_pairs(const PairNumbers<kPairs>& cosine, const PairNumbe
   }
 }
 
-/// The angles of queries.
+/// The angles of queries, or of keys.
 struct HopperRope {
-  const float* cosine = nullptr;  // [positions, pairs], rows aligned to 16 bytes
+  const float* cosine = nullptr;  // [positions, pairs], rows aligned to 16 bytes; null: no RoPE
   const float* sine = nullptr;
-  uint32_t first_row = 0;  ///< of the tables, for query 0
+  uint32_t first_row = 0;  ///< of the tables, for query (key) 0
   int pairs = 0;           ///< half of head_dim, a multiple of 4
   bool interleaved = false;
+
+  ATTN_HOST_DEVICE explicit operator bool() const { return cosine != nullptr; }
+
+  /// A row of float32 numbers, by the lanes of a warp.
+  ATTN_DEVICE void rotate_back(float* channels, int i, int lane) const {
+    const int64_t at = int64_t{first_row + static_cast<uint32_t>(i)} * pairs;
+    for (int pair = lane; pair < pairs; pair += kWarpLanes) {
+      const ChannelPair channel = rope_channels(interleaved, 2 * pairs, pair);
+      const float x = channels[channel.first], y = channels[channel.second];
+      const float c = cosine[at + pair], s = sine[at + pair];
+      channels[channel.first] = x * c + y * s;
+      channels[channel.second] = y * c - x * s;
+    }
+  }
 
 #if defined(ATTN_HOPPER)
   static constexpr int kPairs = 4;  ///< of a thread at a time: two times 8 bytes

@@ -78,31 +78,42 @@ struct RotateChannels {
 /// What is rotated ahead of the kernel.
 enum class RotatedAhead { k, q_and_k };
 
+/// The angles, and where rotated operands go.
+struct RotatedOperands {
+  RopeAngles angles;
+  uint16_t *q = nullptr, *k = nullptr;  ///< contiguous; no q where it is not rotated ahead
+
+  static RotatedOperands take(const Problem& p, RotatedAhead ahead, Workspace& workspace) {
+    RotatedOperands rotated{RopeAngles::take(p, workspace)};
+    if (ahead == RotatedAhead::q_and_k)
+      rotated.q = workspace.take<uint16_t>("rotated q", p.batch * p.seq_q * p.heads_q * p.head_dim);
+    rotated.k = workspace.take<uint16_t>("rotated k", p.batch * p.seq_kv * p.heads_kv * p.head_dim);
+    return rotated;
+  }
+};
+
 template <RotatedAhead kAhead>
 struct RotatedScratch {
   HopperScratch hopper;
-  RopeAngles angles;
-  uint16_t *q = nullptr, *k = nullptr;  ///< rotated, contiguous
+  RotatedOperands rotated;
 
   static RotatedScratch take(const Problem& p, Workspace& workspace, const HopperTiles& tiles) {
     RotatedScratch scratch{HopperScratch::take(p, workspace, tiles)};
-    scratch.angles = RopeAngles::take(p, workspace);
-    if (kAhead == RotatedAhead::q_and_k)
-      scratch.q = workspace.take<uint16_t>("rotated q", p.batch * p.seq_q * p.heads_q * p.head_dim);
-    scratch.k = workspace.take<uint16_t>("rotated k", p.batch * p.seq_kv * p.heads_kv * p.head_dim);
+    scratch.rotated = RotatedOperands::take(p, kAhead, workspace);
     return scratch;
   }
   template <class Queue>
   void prepare(const Queue& queue, const Problem& p) const {
     hopper.prepare(queue, p);
-    angles.prepare(queue, p);
+    rotated.angles.prepare(queue, p);
   }
 };
 
 /// Enqueues the rotation of a tensor whose first row has row `shift` of the tables. Returns the rotated one.
 template <class T, class Queue>
-ConstTensor rotate_ahead(const Queue& queue, const Problem& p, const RopeAngles& angles,
-                         const ConstTensor& tensor, uint16_t* to, int64_t seq, int64_t heads, int64_t shift) {
+ConstTensor rotate_tensor(const Queue& queue, const Problem& p, const RopeAngles& angles,
+                          const ConstTensor& tensor, uint16_t* to, int64_t seq, int64_t heads,
+                          int64_t shift) {
   const auto from = gpu_tensor<const T>(tensor);
   const auto enqueue = [&](auto pairs) {
     using Kernel = RotateChannels<T, decltype(pairs)::value>;
@@ -118,21 +129,21 @@ ConstTensor rotate_ahead(const Queue& queue, const Problem& p, const RopeAngles&
   }
   return contiguous<const void>(to, seq, heads, p.head_dim);
 }
-/// Returns what the forward then works on.
-template <class T, class Queue, RotatedAhead kAhead>
-Forward rotated_forward(const Queue& queue, const Problem& p, const Forward& forward,
-                        const RotatedScratch<kAhead>& scratch) {
-  const RopeAngles& angles = scratch.angles;
-  Forward rotated = forward;
-  rotated.k = rotate_ahead<T>(queue, p, angles, forward.k, scratch.k, p.seq_kv, p.heads_kv, angles.row(0));
-  if (kAhead == RotatedAhead::q_and_k)
-    rotated.q =
-        rotate_ahead<T>(queue, p, angles, forward.q, scratch.q, p.seq_q, p.heads_q, angles.row(p.offset()));
-  return rotated;
+/// Of Forward or Backward: returns what the kernels then work on.
+template <class T, class Queue, class Arguments>
+Arguments rotate_ahead(const Queue& queue, const Problem& p, Arguments arguments,
+                       const RotatedOperands& rotated) {
+  const RopeAngles& angles = rotated.angles;
+  arguments.k =
+      rotate_tensor<T>(queue, p, angles, arguments.k, rotated.k, p.seq_kv, p.heads_kv, angles.row(0));
+  if (rotated.q)
+    arguments.q = rotate_tensor<T>(queue, p, angles, arguments.q, rotated.q, p.seq_q, p.heads_q,
+                                   angles.row(p.offset()));
+  return arguments;
 }
-/// For the queries that the kernel rotates.
-inline HopperRope hopper_rope(const Problem& p, const RopeAngles& angles) {
-  return {angles.cosine, angles.sine, static_cast<uint32_t>(angles.row(p.offset())),
+/// For the kernels, of rows that start at `position`.
+inline HopperRope hopper_rope(const Problem& p, const RopeAngles& angles, int64_t position) {
+  return {angles.cosine, angles.sine, static_cast<uint32_t>(angles.row(position)),
           static_cast<int>(angles.pairs), p.position.kind == PositionKind::rope_interleaved};
 }
 
