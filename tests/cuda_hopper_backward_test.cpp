@@ -123,27 +123,36 @@ TEST_CASE("flash/cuda/hopper's backward on the host: key lengths") {
 }
 TEST_CASE("flash/cuda/hopper's backward on the host: block masks") {
   std::mt19937 random(5);
-  const std::string shape = GENERATE("b=1,hq=2,hk=1,nq=500,nk=400,d=64", "b=1,hq=2,hk=1,nq=500,nk=400,d=128");
-  const BlockFile coarse("128 128 4 4\n0 3\n\n1\n0 1\n"), fine(random_blocks(random, 500, 400, 3, 7));
+  const std::string width = GENERATE("64", "128");
+  const BlockFile coarse("100 128 3 3\n0 2\n\n1 2\n"), fine(random_blocks(random, 300, 260, 3, 7));
   for (const BlockFile* file : {&coarse, &fine}) {
-    for (const char* more : {"", "+causal", "+padding:290"}) {
-      check_hopper_backward(shape + ",dtype=bf16,mask=blocks:" + file->path + more);
+    for (const char* more : {"", "+causal", "+padding:190"}) {
+      check_hopper_backward("b=1,hq=2,hk=1,nq=300,nk=260,d=" + width +
+                            ",dtype=bf16,mask=blocks:" + file->path + more);
     }
   }
 }
 TEST_CASE("flash/cuda/hopper's backward on the host: documents") {
-  const std::string shape = GENERATE("b=2,hq=2,hk=1,nq=400,nk=400,d=64", "b=2,hq=2,hk=1,nq=400,nk=400,d=128");
+  const std::string shape = GENERATE("b=2,hq=2,hk=1,nq=270,nk=270,d=64", "b=2,hq=2,hk=1,nq=270,nk=270,d=128");
   check_hopper_backward(
       shape + ",dtype=bf16,mask=document:" +
       GENERATE("70/1/130", "128+causal", "90/200+window:30:5", "500", "150/60+padding:50%/9"));
 }
 
+TEST_CASE("flash/cuda/hopper's backward on the host: ALiBi and softcap") {
+  const std::string shape = GENERATE("b=1,hq=2,hk=1,nq=140,nk=260,d=64", "b=1,hq=2,hk=1,nq=140,nk=260,d=128",
+                                     "b=2,hq=2,hk=2,nq=70,nk=40,d=72,dv=40");
+  const std::string what =
+      GENERATE(",pos=alibi", ",softcap=3", ",softcap=20,pos=alibi", ",softcap=2,scale=-0.2");
+  check_hopper_backward(shape + what + ",dtype=bf16,mask=causal");
+  check_hopper_backward(shape + what + ",dtype=f16,mask=window:90:30+padding:80%", 1, Fill::normal);
+}
 TEST_CASE("flash/cuda/hopper/rotated's backward on the host") {
   const std::string shape = GENERATE("b=2,hq=2,hk=1,nq=140,nk=300,d=64", "b=1,hq=2,hk=1,nq=140,nk=300,d=128",
                                      "b=1,hq=1,nq=150,nk=130,d=48,dv=64", "b=1,hq=1,nq=70,nk=130,d=80,dv=24");
   const std::string position = GENERATE(",pos=rope:10000", ",pos=rope-interleaved:500");
   check_hopper_backward(shape + position + ",dtype=bf16,mask=causal");
-  check_hopper_backward(shape + position + ",dtype=f16,mask=padding:60%", 1, Fill::normal);
+  check_hopper_backward(shape + position + ",dtype=f16,mask=padding:60%,softcap=4", 1, Fill::normal);
 }
 
 namespace {
@@ -305,9 +314,9 @@ TEST_CASE("the Hopper backward says what it does not support, and what it takes"
   CHECK(reason("d=136,dtype=bf16") == "backward: d and dv at most 128");
   CHECK(reason("d=60,dtype=bf16") == "d and dv multiples of 8, as TMA reads them");
   CHECK(reason("d=64,dtype=bf16,mask=document:9/5+padding:9") == "");
-  CHECK(reason("d=64,dtype=bf16,pos=alibi") == "backward: no positions");
-  CHECK(reason("d=64,dtype=bf16,softcap=5") == "backward: no softcap");
-  CHECK(reason("d=64,dtype=bf16,pos=rope:100") == "backward: no positions");
+  CHECK(reason("d=64,dtype=bf16,pos=alibi,softcap=5") == "");
+  CHECK(reason("d=64,dtype=bf16,pos=t5:8:20") == "backward: no position but ALiBi");
+  CHECK(reason("d=64,dtype=bf16,pos=rope:100") == "backward: no position but ALiBi");
   const auto rotated = [](const std::string& text) {
     return rotated_gradient_supports(
                Problem::parse("b=1,hq=1,nq=64,pass=bwd,dtype=bf16,pos=rope:100," + text))
@@ -315,7 +324,8 @@ TEST_CASE("the Hopper backward says what it does not support, and what it takes"
   };
   CHECK(rotated("d=80") == "");
   CHECK(rotated("d=72") == "backward with RoPE: d a multiple of 16");
-  CHECK(rotated("d=64,softcap=5") == "backward: no softcap");
+  CHECK(rotated("d=136") == "backward with RoPE: d a multiple of 16");
+  CHECK(rotated("d=144") == "backward: d and dv at most 128");
 
   const Problem p = Problem::parse("b=2,hq=4,hk=2,nq=300,nk=500,d=128,dtype=bf16,pass=bwd");
   Workspace counting;

@@ -232,6 +232,8 @@ class DeviceDistances {
   }
   /// Of every e; null where the bias has no table.
   const int32_t* buckets() const { return buckets_; }
+  /// Of every head; null but for ALiBi.
+  const float* slopes() const { return slopes_; }
 
  private:
   float* slopes_ = nullptr;
@@ -267,6 +269,7 @@ class DeviceBias {
   }
   /// Of every element of a bias row; null where the bias has no table.
   const int32_t* buckets() const { return distances_.buckets(); }
+  const float* slopes() const { return distances_.slopes(); }
 
  private:
   float* rows_ = nullptr;

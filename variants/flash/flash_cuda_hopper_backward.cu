@@ -1,6 +1,6 @@
 // The backward of flash/cuda/hopper (flash_cuda_hopper.cu): dQ, dK and dV on wgmma, bf16 and f16, d and dv
-// up to 128, every mask; and of flash/cuda/hopper/rotated (RoPE), which has the same kernels on rotated
-// operands.
+// up to 128, every mask, ALiBi, softcap; and of flash/cuda/hopper/rotated (RoPE), which has the same kernels
+// on rotated operands.
 //
 // A pass over O and dO for D = rowsum dO.O, a kernel over key tiles with all five products, a pass that
 // rounds dQ. P is recomputed from the LSE. dQ is added up in float32 memory by bulk copies, by the blocks of

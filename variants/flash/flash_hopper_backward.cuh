@@ -17,13 +17,18 @@ inline Support hopper_gradient_supports(const Problem& p) {
   if (p.dtype == Dtype::f32) return {"bf16 and f16 only"};
   if (p.head_dim > 128 || p.value_dim > 128) return {"backward: d and dv at most 128"};
   if (p.head_dim % 8 != 0 || p.value_dim % 8 != 0) return {"d and dv multiples of 8, as TMA reads them"};
-  if (p.position.kind != PositionKind::none) return {"backward: no positions"};
-  if (p.softcap != 0) return {"backward: no softcap"};
+  if (p.position.kind != PositionKind::none && p.position.kind != PositionKind::alibi)
+    return {"backward: no position but ALiBi"};
   if (p.seq_q >= HopperGradientTiles::kLongest || p.seq_kv >= HopperGradientTiles::kLongest) {
     return {"backward: fewer than 2^29 queries and keys"};
   }
   if (flash_mma_backward_blocks(p) > INT32_MAX) return {"more than 2^31 - 1 thread blocks"};
   return {};
+}
+
+inline GradientKind hopper_gradient_kind(const Problem& p) {
+  if (p.softcap != 0) return GradientKind::capped;
+  return p.position.kind == PositionKind::alibi ? GradientKind::alibi : GradientKind::plain;
 }
 
 /// What flash/cuda/mma takes comes first: tensors that TMA does not accept go there.
@@ -81,9 +86,20 @@ HopperGradientArgs hopper_gradient_args(const Problem& p, const Backward& backwa
           .first_key = keys.first < keys.last ? static_cast<int>(keys.first) : 0,
           .heads_q = static_cast<int>(p.heads_q),
           .scale = static_cast<float>(p.softmax_scale()),
+          .softcap = static_cast<float>(p.softcap),
+          .slopes = scratch.bias.slopes(),
           .queries = scratch.queries,
           .sums = scratch.sums,
           .rope = rope};
+}
+
+template <class T, GradientKind kKind, class Launch>
+void launch_hopper_gradient(const Problem& p, const HopperGradientArgs& args, const Launch& launch) {
+  if (hopper_gradient_width(p) == 64) {
+    launch(FlashHopperGradient<T, 64, kKind>{args}, args.tiles.blocks());
+  } else {
+    launch(FlashHopperGradient<T, 128, kKind>{args}, args.tiles.blocks());
+  }
 }
 
 /// launch(body, count): the thread block so many times.
@@ -101,10 +117,15 @@ void flash_hopper_backward(const Queue& queue, const Problem& p, const Backward&
   }
   if (p.seq_kv > 0) {
     const HopperGradientArgs args = hopper_gradient_args(p, backward, scratch, make_map, rope.k);
-    if (hopper_gradient_width(p) == 64) {
-      launch(FlashHopperGradient<T, 64>{args}, args.tiles.blocks());
-    } else {
-      launch(FlashHopperGradient<T, 128>{args}, args.tiles.blocks());
+    switch (hopper_gradient_kind(p)) {
+      case GradientKind::plain:
+        launch_hopper_gradient<T, GradientKind::plain>(p, args, launch);
+        break;
+      case GradientKind::alibi:
+        launch_hopper_gradient<T, GradientKind::alibi>(p, args, launch);
+        break;
+      case GradientKind::capped:
+        launch_hopper_gradient<T, GradientKind::capped>(p, args, launch);
     }
   }
   const int tile = hopper_gradient_queries(p);

@@ -41,7 +41,7 @@
 namespace attn {
 
 /// kWidth: padded head_dim and value_dim.
-template <class T, int kWidth>
+template <class T, int kWidth, GradientKind kKind>
 struct FlashHopperGradient {
   using Place = HopperGradientTiles::Place;
   using Shared = HopperGradientShared<kWidth>;
@@ -81,7 +81,7 @@ struct FlashHopperGradient {
       if (warp == 1) add_up(*place, at);
     } else {
       take_registers<kConsumerRegisters>();
-      HopperGradientRows<T, kWidth>(args, *place, shared, at).run();
+      HopperGradientRows<T, kWidth, kKind>(args, *place, shared, at).run();
     }
   }
 

@@ -235,6 +235,8 @@ struct HopperGradientArgs {
   int first_query, first_key;  ///< of q, d_o and k, v
   int heads_q;
   float scale;
+  float softcap;        ///< 0: none
+  const float* slopes;  // [heads_q], ALiBi; null: none
   QueryRows queries;
   HopperQuerySums sums;
   HopperRope rope;  ///< of the keys, where k holds rotated ones: dK is rotated back

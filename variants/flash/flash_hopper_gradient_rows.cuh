@@ -61,8 +61,10 @@ struct HopperGradientShared {
   ATTN_DEVICE uint32_t barrier(int number) const { return at(kAtBarriers + 8 * number); }
 };
 
-/// kWidth: padded head_dim and value_dim.
-template <class T, int kWidth>
+/// What an instance can do beyond masks: nothing; ALiBi; that and a softcap.
+enum class GradientKind { plain, alibi, capped };
+
+template <class T, int kWidth, GradientKind kKind>
 struct HopperGradientRows {
   using Shared = HopperGradientShared<kWidth>;
   using Place = HopperGradientTiles::Place;
@@ -99,13 +101,15 @@ struct HopperGradientRows {
       ATTN_UNROLL
       for (int k = 0; k < kScores / 2; ++k) d_pairs[k] = 0;
       multiply_q();
-      int tile = place.last - 1;
+      int tile = place.last - 1, head = place.head_kv * args.tiles.group;
       ATTN_ROLL
       for (int done = 0; done + 1 < steps; ++done) {
-        step<true>(tile, done > 0);
-        tile = args.tiles.after(place, tile);
+        step<true>(tile, head, done > 0);
+        const int after = args.tiles.after(place, tile);
+        if (after >= tile) ++head;
+        tile = after;
       }
-      step<false>(tile, steps > 1);
+      step<false>(tile, head, steps > 1);
       if constexpr (kDeferred) add_to_d_k(q.stage);
       wgmma_wait<0>();
       wgmma_hold(d_k);
@@ -123,14 +127,18 @@ struct HopperGradientRows {
 
   /// kMore: another step follows. `followed`: it is not the first.
   template <bool kMore>
-  ATTN_DEVICE void step(int tile, bool followed) {
+  ATTN_DEVICE void step(int tile, int head, bool followed) {
     wgmma_wait<0>();
     wgmma_hold(s);
     if (!kDeferred && followed) release(at.q_empty(stage_before()));
     multiply_d_o();
     // In the first step the operand is zero.
     if constexpr (kDeferred) add_to_d_k(followed ? stage_before() : q.stage);
-    weigh();
+    if constexpr (kKind == GradientKind::capped) {
+      weigh_capped(tile, head);
+    } else {
+      weigh(tile, head);
+    }
     if (kDeferred && followed) release(at.q_empty(stage_before()));
     exchange(tile);
     add_to_d_v();
@@ -180,16 +188,17 @@ struct HopperGradientRows {
   }
 
   /// S and dP become P and dS. LSE and D of a column serve both rows of the thread.
-  ATTN_DEVICE void weigh() {
+  ATTN_DEVICE void weigh(int tile, int head) {
     const float factor = args.scale * kLog2e;
+    const Alibi alibi(*this, tile, head);
     const Float2* lse = row_numbers(Shared::kAtLse, q.stage);
     ATTN_UNROLL
     for (int n = 0; n < kQueries / 8; ++n) {
       const Float2 of = lse[4 * n];
-      s[4 * n] = exp2_approximate(fmaf(s[4 * n], factor, -of.x));
-      s[4 * n + 1] = exp2_approximate(fmaf(s[4 * n + 1], factor, -of.y));
-      s[4 * n + 2] = exp2_approximate(fmaf(s[4 * n + 2], factor, -of.x));
-      s[4 * n + 3] = exp2_approximate(fmaf(s[4 * n + 3], factor, -of.y));
+      s[4 * n] = exp2_approximate(fmaf(s[4 * n], factor, alibi.minus(of.x, 8 * n)));
+      s[4 * n + 1] = exp2_approximate(fmaf(s[4 * n + 1], factor, alibi.minus(of.y, 8 * n + 1)));
+      s[4 * n + 2] = exp2_approximate(fmaf(s[4 * n + 2], factor, alibi.minus(of.x, 8 * n - 8)));
+      s[4 * n + 3] = exp2_approximate(fmaf(s[4 * n + 3], factor, alibi.minus(of.y, 8 * n - 7)));
     }
     const Float2* mean = row_numbers(Shared::kAtMean, d_o.stage);
     wgmma_wait<kDeferred ? 1 : 0>();
@@ -206,6 +215,56 @@ struct HopperGradientRows {
     wgmma_hold(s);
     wgmma_hold(d);
   }
+  /// The same with a softcap, whose slope gets to dS and not to P: both are packed at once, as registers do
+  /// not last for more.
+  ATTN_DEVICE void weigh_capped(int tile, int head) {
+    wgmma_wait<0>();
+    wgmma_hold(d);
+    const float inner = args.scale / args.softcap, outer = args.softcap * kLog2e;
+    const Alibi alibi(*this, tile, head);
+    const Float2 *lse = row_numbers(Shared::kAtLse, q.stage), *mean = row_numbers(Shared::kAtMean, d_o.stage);
+    ATTN_UNROLL
+    for (int n = 0; n < kQueries / 8; ++n) {
+      const Float2 reference = lse[4 * n], less = mean[4 * n];
+      ATTN_UNROLL
+      for (int k = 0; k < 4; ++k) {
+        const float bent = tanh_approximate(s[4 * n + k] * inner);
+        const float shift =
+            alibi.minus(k % 2 == 0 ? reference.x : reference.y, 8 * n + k % 2 - (k < 2 ? 0 : 8));
+        s[4 * n + k] = exp2_approximate(fmaf(bent, outer, shift));
+        d[4 * n + k] =
+            s[4 * n + k] * fmaf(-bent, bent, 1.0f) * (d[4 * n + k] - (k % 2 == 0 ? less.x : less.y));
+      }
+      pack_pairs(n);
+    }
+  }
+  /// P and dS of the eight queries n as operands.
+  ATTN_DEVICE void pack_pairs(int n) {
+    ATTN_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      const int k = 2 * n + half;
+      p_pairs[k] = pack<T>(s[2 * k], s[2 * k + 1]);
+      d_pairs[k] = pack<T>(d[2 * k], d[2 * k + 1]);
+    }
+  }
+  /// Of a tile: the bias of the thread's first key and a query depends on their distance alone.
+  struct Alibi {
+    float slope = 0, distance = 0;
+
+    ATTN_DEVICE Alibi(const HopperGradientRows& rows, int tile, int head) {
+      if (kKind == GradientKind::plain || !rows.args.slopes) return;
+      slope = rows.args.slopes[head] * -kLog2e;
+      const Cell own = mma_c(lane(), 0);
+      const int offset = static_cast<int>(rows.args.tiles.rule.seq_kv) - rows.args.tiles.seq_q;
+      distance = static_cast<float>(tile * kQueries + own.column + offset - rows.place.block * kKeys -
+                                    warp_row() - own.row);
+    }
+    /// Less the reference, of the thread's first query and so many behind it.
+    ATTN_DEVICE float minus(float reference, int query) const {
+      if constexpr (kKind == GradientKind::plain) return -reference;
+      return fmaf(slope, fabsf(distance + static_cast<float>(query)), -reference);
+    }
+  };
   /// Of the thread's columns.
   ATTN_DEVICE const Float2* row_numbers(int from, int stage) const {
     return reinterpret_cast<const Float2*>(memory + from + stage * Shared::kRowBytes) + lane() % 4;
@@ -280,10 +339,9 @@ struct HopperGradientRows {
   }
   /// P and dS as operands; dS also to shared memory.
   ATTN_DEVICE void exchange(int tile) {
-    ATTN_UNROLL
-    for (int k = 0; k < kScores / 2; ++k) {
-      p_pairs[k] = pack<T>(s[2 * k], s[2 * k + 1]);
-      d_pairs[k] = pack<T>(d[2 * k], d[2 * k + 1]);
+    if constexpr (kKind != GradientKind::capped) {
+      ATTN_UNROLL
+      for (int n = 0; n < kQueries / 8; ++n) pack_pairs(n);
     }
     if (args.tiles.is_partial(place, tile)) {
       hide(tile);
