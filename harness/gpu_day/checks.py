@@ -18,11 +18,12 @@ LONGEST_S = {"quick": 90, "full": 400, "sanitizer": 120}
 TOOLS = ("memcheck", "racecheck", "synccheck")
 # Off the tile edges, every family of kernels once: both storage types, grouped heads, masks, positions, gradients.
 PROBLEMS = ("hq=2,nq=97,d=64,dtype=bf16", "hq=2,nq=97,d=64,mask=causal",
-            "b=2,hq=4,hk=2,nq=70,nk=133,d=128,dtype=bf16,mask=causal,pass=bwd",
+            "b=2,hq=4,hk=2,nq=70,nk=133,d=128,dtype=bf16,mask=causal+padding:90/133,pass=bwd",
             "hq=2,nq=130,d=40,dtype=f16,mask=window:20:3,pos=alibi", "hq=4,hk=1,nq=1,nk=600,d=64,dtype=bf16",
             "hq=1,nq=65,d=256,dtype=bf16,pos=t5:8:32,pass=bwd",
             "hq=2,hk=1,nq=130,nk=300,d=128,dtype=bf16,mask=causal,pos=shaw-keys:9",
-            "hq=2,nq=70,d=72,dtype=bf16,pos=rope:10000")
+            "hq=2,nq=70,d=72,dtype=bf16,pos=rope:10000",
+            "hq=2,nq=150,d=80,dtype=bf16,mask=document:40/70,pos=rope:10000,softcap=9,pass=bwd")
 COLUMNS = ["variant", "type", "suite", "cases", "unsupported", "failures", "deterministic", "worst_error_over_bound", "verdict"]
 FOUND = 86  # exit code of the sanitizer where it found something
 
