@@ -30,7 +30,7 @@ Outputs<float> run_packed(const Problem& p, const Inputs<float>& inputs, const H
   scratch.prepare(HostQueue(), p);
   return run_forward<T>(p, inputs, layout, [&](const Forward& forward) {
     HostTensorMaps maps;
-    const int width = flash_mma_width(p);
+    const int width = tiles.width;
     auto args = host_hopper_args<T>(maps, p, forward, scratch, tiles);
     if (launch.spoil) launch.spoil(args, maps);
     if (width == 64) launch_width<T, 64>(args, launch);

@@ -31,9 +31,11 @@ void launch_tiles(const FlashHopperArgs<T>& args, const Launch& launch) {
   launch_on_host(FlashHopper<T, kWidth, kKind, kUsed, kLarge>{args}, launch);
 }
 template <class T, HopperKind kKind, HopperRung kRung, bool kEverything>
-void launch_width(const Problem& p, const FlashHopperArgs<T>& args, const Launch& launch) {
-  const int width = flash_mma_width(p);
+void launch_width(int width, const FlashHopperArgs<T>& args, const Launch& launch) {
   if constexpr (kEverything) {
+    if constexpr (hopper_has_wide_keys(kKind)) {
+      if (width == 192) return launch_tiles<T, 192, kKind, kRung, true>(args, launch);
+    }
     if (width == 64) return launch_tiles<T, 64, kKind, kRung, true>(args, launch);
     if (width == 256) return launch_tiles<T, 256, kKind, kRung, true>(args, launch);
   }
@@ -44,21 +46,21 @@ void launch_width(const Problem& p, const FlashHopperArgs<T>& args, const Launch
 /// kEverything: all widths and kinds, each in the rung that flash/cuda/hopper has of it; else plain and
 /// masked at width 128 in kRung, in f16 Shaw keys too.
 template <class T, HopperRung kRung, bool kEverything>
-void launch_kind(const Problem& p, const FlashHopperArgs<T>& args, const Launch& launch) {
+void launch_kind(const Problem& p, int width, const FlashHopperArgs<T>& args, const Launch& launch) {
   constexpr bool kShaw = kEverything || std::is_same_v<T, F16>;
   switch (hopper_kind(p)) {
     case HopperKind::plain:
-      return launch_width<T, HopperKind::plain, kRung, kEverything>(p, args, launch);
+      return launch_width<T, HopperKind::plain, kRung, kEverything>(width, args, launch);
     case HopperKind::masked:
-      return launch_width<T, HopperKind::masked, kRung, kEverything>(p, args, launch);
+      return launch_width<T, HopperKind::masked, kRung, kEverything>(width, args, launch);
     case HopperKind::biased:
-      if constexpr (kEverything) return launch_width<T, HopperKind::biased, kRung, true>(p, args, launch);
+      if constexpr (kEverything) return launch_width<T, HopperKind::biased, kRung, true>(width, args, launch);
       break;
     case HopperKind::capped:
-      if constexpr (kEverything) return launch_width<T, HopperKind::capped, kRung, true>(p, args, launch);
+      if constexpr (kEverything) return launch_width<T, HopperKind::capped, kRung, true>(width, args, launch);
       break;
     case HopperKind::shaw:
-      if constexpr (kShaw) return launch_width<T, HopperKind::shaw, kRung, kEverything>(p, args, launch);
+      if constexpr (kShaw) return launch_width<T, HopperKind::shaw, kRung, kEverything>(width, args, launch);
       break;
     case HopperKind::rope:    // run_rope()
     case HopperKind::packed:  // cuda_hopper_packed_test.cpp
@@ -70,11 +72,11 @@ void launch_kind(const Problem& p, const FlashHopperArgs<T>& args, const Launch&
 template <class T, HopperRung kRung, bool kEverything>
 void run_on(const Problem& p, const Forward& forward, const HopperScratch& scratch, const Launch& launch) {
   HostTensorMaps maps;
-  const HopperTiling large = hopper_tiling_of(p), tiling = launch.small ? hopper_smaller(large) : large;
-  auto args = host_hopper_args<T>(maps, p, forward, scratch, tiling);
+  const HopperTiles tiles = launch.small ? scratch.tiles.smaller() : scratch.tiles;
+  auto args = host_hopper_args<T>(maps, p, forward, scratch, tiles);
   args.shaw = scratch.shaw.fill<T>(HostQueue(), p, args, args.q, forward.tables);
   if (launch.spoil_terms) launch.spoil_terms(args.shaw);
-  launch_kind<T, kRung, kEverything>(p, args, launch);
+  launch_kind<T, kRung, kEverything>(p, tiles.width, args, launch);
   REQUIRE(*scratch.taken == 0);
 }
 
@@ -95,8 +97,8 @@ template <class T, HopperRung kRung, bool kEverything = false>
 Outputs<float> run_rotated(const Problem& p, const Inputs<float>& inputs, const HostLayout& layout,
                            const Launch& launch) {
   using Scratch = RotatedScratch<RotatedAhead::q_and_k>;
-  HostWorkspace workspace([&](Workspace& counting) { Scratch::take(p, counting, hopper_tiling_of(p)); });
-  Scratch scratch = Scratch::take(p, workspace.granting, hopper_tiling_of(p));
+  HostWorkspace workspace([&](Workspace& counting) { Scratch::take(p, counting, hopper_tiles_of(p)); });
+  Scratch scratch = Scratch::take(p, workspace.granting, hopper_tiles_of(p));
   scratch.prepare(HostQueue(), p);
   if (launch.spoil_angles) launch.spoil_angles(scratch.rotated.angles);
   return run_forward<T>(p, inputs, layout, [&](const Forward& forward) {
@@ -110,16 +112,17 @@ template <class T, bool kEverything>
 Outputs<float> run_rope(const Problem& p, const Inputs<float>& inputs, const HostLayout& layout,
                         const Launch& launch) {
   using Scratch = RotatedScratch<RotatedAhead::k>;
-  HostWorkspace workspace([&](Workspace& counting) { Scratch::take(p, counting, hopper_tiling_of(p)); });
-  const Scratch scratch = Scratch::take(p, workspace.granting, hopper_tiling_of(p));
+  const HopperTiles tiles = hopper_tiles_of(p, HopperKind::rope);
+  HostWorkspace workspace([&](Workspace& counting) { Scratch::take(p, counting, tiles); });
+  const Scratch scratch = Scratch::take(p, workspace.granting, tiles);
   scratch.prepare(HostQueue(), p);
   return run_forward<T>(p, inputs, layout, [&](const Forward& forward) {
     const Forward rotated = rotate_ahead<T>(HostQueue(), p, forward, scratch.rotated);
     HostTensorMaps maps;
-    auto args = host_hopper_args<T>(maps, p, rotated, scratch.hopper, hopper_tiling_of(p));
+    auto args = host_hopper_args<T>(maps, p, rotated, scratch.hopper, tiles);
     args.rope = hopper_rope(p, scratch.rotated.angles, p.offset());
     if (launch.spoil_rope) launch.spoil_rope(args.rope);
-    launch_width<T, HopperKind::rope, kPersistent, kEverything>(p, args, launch);
+    launch_width<T, HopperKind::rope, kPersistent, kEverything>(tiles.width, args, launch);
     REQUIRE(*scratch.hopper.taken == 0);
   });
 }
@@ -189,6 +192,20 @@ TEST_CASE("hopper on the host: widths and ragged tiles") {
   }
 }
 
+TEST_CASE("hopper on the host: wide keys beside narrow values") {
+  for (const char* text :
+       {"b=1,hq=2,hk=1,nq=300,nk=400,d=192,dv=128", "b=2,hq=2,nq=140,nk=300,d=136,dv=40",
+        "b=2,hq=1,nq=270,nk=300,d=192,dv=128,mask=causal+padding:150/300",
+        "b=1,hq=1,nq=300,nk=66,d=160,dv=128,mask=window:60:9", "b=1,hq=1,nq=1,nk=1,d=192,dv=8",
+        "b=1,hq=1,nq=130,nk=140,d=192,dv=128,mask=causal,pos=alibi", "b=1,hq=1,nq=2,nk=0,d=192,dv=128"}) {
+    check_hopper<Bf16, kPersistent, true>(text);
+  }
+  check_hopper<Bf16, kPersistent, true>("b=1,hq=1,nq=200,nk=400,d=192,dv=128", Fill::late_max);
+  const BlockFile file("24 40 4 4\n0 2\n1 3\n\n0 1 2 3\n");
+  check_hopper<Bf16, kPersistent, true>("b=1,hq=1,nq=90,nk=150,d=192,dv=128,mask=blocks:" + file.path);
+  check_hopper<Bf16, kPersistent, true>("b=1,hq=1,nq=90,nk=150,d=192,dv=128,mask=causal,pos=rope:10000");
+  check_rope<Bf16, true>("b=1,hq=1,nq=140,nk=200,d=192,dv=128,mask=causal,pos=rope:10000");
+}
 TEST_CASE("hopper on the host: masks and positions") {
   const BlockFile file("24 40 4 4\n0 2\n1 3\n\n0 1 2 3\n");
   for (const std::string text :
@@ -328,8 +345,8 @@ TEST_CASE("hopper on the host: RoPE of the queries inside the kernel") {
 TEST_CASE("hopper on the host: rotated rows from tensors that are not aligned") {
   const Problem p = Problem::parse("b=2,hq=3,hk=3,nq=5,nk=7,d=24,dtype=bf16,pos=rope:10000");
   using Scratch = RotatedScratch<RotatedAhead::q_and_k>;
-  HostWorkspace workspace([&](Workspace& counting) { Scratch::take(p, counting, hopper_tiling_of(p)); });
-  const Scratch scratch = Scratch::take(p, workspace.granting, hopper_tiling_of(p));
+  HostWorkspace workspace([&](Workspace& counting) { Scratch::take(p, counting, hopper_tiles_of(p)); });
+  const Scratch scratch = Scratch::take(p, workspace.granting, hopper_tiles_of(p));
   scratch.prepare(HostQueue(), p);
   const Inputs<float> inputs = make_inputs(p, Fill::normal, 7);
   const auto rotated = [&](int64_t gap) {
@@ -337,8 +354,8 @@ TEST_CASE("hopper on the host: rotated rows from tensors that are not aligned") 
       REQUIRE(gpu_tensor<const Bf16>(forward.q).aligned(p.head_dim) == (gap == 0));
       rotate_ahead<Bf16>(HostQueue(), p, forward, scratch.rotated);
     });
-    std::vector<uint16_t> rows(scratch.q, scratch.q + inputs.q.size());
-    rows.insert(rows.end(), scratch.k, scratch.k + inputs.k.size());
+    std::vector<uint16_t> rows(scratch.rotated.q, scratch.rotated.q + inputs.q.size());
+    rows.insert(rows.end(), scratch.rotated.k, scratch.rotated.k + inputs.k.size());
     return rows;
   };
   CHECK(rotated(0) == rotated(3));

@@ -69,7 +69,7 @@ void check_packed(const Problem& p, int splits = 1) {
   const PackedShape shape{
       {FlashShape::of(p, p.mask_rule()), {}}, std::countr_zero(static_cast<unsigned>(pack)), splits};
   std::vector<bool> seen(static_cast<size_t>(p.batch * p.heads_q * p.seq_q));
-  const HopperTiles tiles({kRows / 64, kKeys}, pack);
+  const HopperTiles tiles(128, {kRows / 64, kKeys}, pack);
   REQUIRE(int64_t{schedule.count()} == tiles.rows_of_tiles(p) * splits);
   const auto walk_of = [&](uint32_t index) { return Walk::of(shape, schedule.at<true>(index)); };
   int64_t visits = 0;
@@ -260,7 +260,7 @@ TEST_CASE("hopper: the biases of every tile are there, aligned to 16 bytes") {
   for (const char* text : {"hq=2,nq=1,nk=1,d=64", "hq=2,nq=300,nk=391,d=64", "hq=2,nq=129,nk=80,d=256",
                            "hq=2,nq=7,nk=1002,d=128", "hq=2,nq=1000,nk=3,d=128"}) {
     const Problem p = Problem::parse(std::string(text) + ",dtype=bf16,pos=alibi");
-    const HopperTiling tiling = hopper_tiling_of(p);
+    const HopperTiles tiling = hopper_tiles_of(p);
     Workspace counting;
     HopperScratch::take(p, counting);
     const HopperBiasEnds ends = HopperBiasEnds::of(p, tiling);
@@ -278,16 +278,21 @@ TEST_CASE("hopper: the biases of every tile are there, aligned to 16 bytes") {
 }
 
 TEST_CASE("hopper: cost counts the tiles that are visited") {
-  for (const char* text : {"b=2,hq=4,hk=2,nq=300,nk=391,d=64", "hq=2,nq=500,nk=260,d=104,dv=88,mask=causal",
-                           "hq=2,nq=900,d=200,mask=window:100:0", "hq=2,nq=300,nk=700,d=64,mask=padding:0"}) {
+  for (const char* text :
+       {"b=2,hq=4,hk=2,nq=300,nk=391,d=64", "hq=2,nq=500,nk=260,d=104,dv=88,mask=causal",
+        "hq=2,nq=900,d=200,mask=window:100:0", "hq=2,nq=300,nk=500,d=160,dv=128",
+        "hq=2,nq=300,nk=500,d=192,dv=128,softcap=3", "hq=2,nq=300,nk=700,d=64,mask=padding:0"}) {
     const Problem p = Problem::parse(std::string(text) + ",dtype=bf16");
-    const HopperTiling tiling = hopper_tiling_of(p);
+    const HopperTiles tiling = hopper_tiles_of(p);
     int64_t tiles = 0;
     each_visited_tile(p, tiling.rows(), tiling.keys, [&](int64_t, int64_t) { ++tiles; });
     const auto pairs = static_cast<double>(tiles * p.heads_q * tiling.rows() * tiling.keys);
     INFO(p.text());
     CHECK(hopper_cost(p, tiling).exps == pairs);
-    CHECK(hopper_cost(p, tiling).flops_executed == 4.0 * flash_mma_width(p) * pairs);
+    CHECK(hopper_cost(p, tiling).flops_executed ==
+          2.0 * (tiling.width + hopper_value_width(tiling.width)) * pairs);
+    const bool wide_keys = p.head_dim == 160;
+    CHECK(tiling.width == (wide_keys ? 192 : flash_mma_width(p)));
     CHECK(pairs >= static_cast<double>(visible_pairs(p) * p.heads_q));
   }
 }
@@ -296,8 +301,8 @@ TEST_CASE("hopper: Shaw keys cost their terms, in work and in memory") {
   const std::string shape = "b=2,hq=4,hk=2,nq=300,nk=391,d=104,dv=88,mask=causal,dtype=bf16";
   const Problem none = Problem::parse(shape), keys = Problem::parse(shape + ",pos=shaw-keys:5");
   const double queries = 2 * 4 * 300, terms = queries * 11;
-  const Cost without = hopper_cost(none, hopper_tiling_of(keys)),
-             with = hopper_cost(keys, hopper_tiling_of(keys));
+  const Cost without = hopper_cost(none, hopper_tiles_of(keys)),
+             with = hopper_cost(keys, hopper_tiles_of(keys));
   CHECK(with.flops_executed - without.flops_executed == 3 * 2 * 128 * terms);
   CHECK(with.bytes_moved - without.bytes_moved == 2 * 104 * queries + 2 * 4 * terms);
   CHECK(with.exps == without.exps);

@@ -92,6 +92,8 @@ constexpr const char* kStorage[] = {
     "hq=2,nq=40,nk=70,d=16,pos=t5:32:128",
     "hq=2,hk=1,nq=40,nk=70,d=24,pos=rope-interleaved:100",
     "hq=2,hk=1,nq=130,nk=150,d=120,pos=rope:10000,mask=causal",
+    "hq=2,hk=1,nq=70,nk=140,d=64,pos=rope:10000,mask=causal+padding:135,softcap=20",
+    "hq=2,hk=1,nq=140,nk=150,d=192,dv=128,mask=causal",
     "b=2,hq=4,hk=2,nq=300,d=64,mask=document:150/90/7",
     "hq=2,nq=390,d=128,mask=causal+document:130/3/40",
 };

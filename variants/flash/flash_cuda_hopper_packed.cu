@@ -31,7 +31,7 @@ namespace {
 template <class T>
 void enqueue(const CudaQueue& queue, const Problem& p, const Forward& forward, const HopperScratch& scratch) {
   const FlashHopperArgs<T> args = hopper_device_args<T>(queue, p, forward, scratch, scratch.tiles);
-  launch_hopper<T, HopperKind::packed, HopperTopRung>(queue, p, args, scratch.tiles);
+  launch_hopper<T, HopperKind::packed, HopperTopRung>(queue, args, scratch.tiles);
   hopper_merge<T>(queue, p, forward, scratch);
 }
 

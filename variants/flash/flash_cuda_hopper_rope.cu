@@ -37,7 +37,9 @@ class FlashCudaHopperRope final : public Variant {
   }
   OperandRounding operand_rounding(const Problem& p) const override { return rotated_rounding(p); }
   void plan(const Context&, const Problem& p, Workspace& counting) const override { take(p, counting); }
-  Cost cost(const Problem& p) const override { return rotated_cost(p, hopper_tiling_of(p), RotatedAhead::k); }
+  Cost cost(const Problem& p) const override {
+    return rotated_cost(p, hopper_tiles_of(p, HopperKind::rope), RotatedAhead::k);
+  }
   void prepare(const Context& context, const Problem& p, Workspace& workspace) const override {
     take(p, workspace).prepare(CudaQueue(context.stream), p);
   }
@@ -51,9 +53,8 @@ class FlashCudaHopperRope final : public Variant {
 
  private:
   using Scratch = RotatedScratch<RotatedAhead::k>;
-
   static Scratch take(const Problem& p, Workspace& workspace) {
-    return Scratch::take(p, workspace, hopper_tiling_of(p));
+    return Scratch::take(p, workspace, hopper_tiles_of(p, HopperKind::rope));
   }
 
   template <class T>
@@ -65,7 +66,7 @@ class FlashCudaHopperRope final : public Variant {
     const HopperTiles& tiles = scratch.hopper.tiles;
     FlashHopperArgs<T> args = hopper_device_args<T>(queue, p, rotated, scratch.hopper, tiles);
     args.rope = hopper_rope(p, scratch.rotated.angles, p.offset());
-    launch_hopper<T, HopperKind::rope, HopperTopRung>(queue, p, args, tiles);
+    launch_hopper<T, HopperKind::rope, HopperTopRung>(queue, args, tiles);
   }
 };
 

@@ -9,10 +9,9 @@ namespace {
 
 template <class T>
 void enqueue(const CudaQueue& queue, const Problem& p, const Forward& forward, const HopperScratch& scratch) {
-  const HopperTiling tiling = hopper_tiling_of(p);
-  FlashHopperArgs<T> args = hopper_device_args<T>(queue, p, forward, scratch, tiling);
+  FlashHopperArgs<T> args = hopper_device_args<T>(queue, p, forward, scratch, scratch.tiles);
   args.shaw = enqueue_shaw_terms(queue.stream(), p, forward, scratch);
-  launch_hopper<T, HopperKind::shaw, HopperTopRung>(queue, p, args, tiling);
+  launch_hopper<T, HopperKind::shaw, HopperTopRung>(queue, args, scratch.tiles);
 }
 
 }  // namespace

@@ -133,10 +133,11 @@ struct FlashHopper {
                place.b, L2Hint::evict_first);
     }
   }
+  template <int kChannels>
   ATTN_DEVICE void load_tile(uint32_t to, const TensorMap& map, uint32_t full, const Place& place,
                              int tile) const {
     ATTN_UNROLL
-    for (int chunk = 0; chunk < kWidth / 64; ++chunk) {
+    for (int chunk = 0; chunk < kChannels / 64; ++chunk) {
       tma_load(to + static_cast<uint32_t>(chunk * kKeys * 128), &map, full, 64 * chunk, place.head_kv,
                tile * kKeys, place.b, L2Hint::evict_last);
     }
@@ -145,8 +146,8 @@ struct FlashHopper {
     barrier_wait(shared.k_empty(ring.stage), ring.parity ^ 1);
     const uint32_t full = shared.k_full(ring.stage);
     const bool biased = Rows::kBiased && args.bias.rows;
-    barrier_expect(full, Shared::kTileBytes + (biased ? Shared::kBiasBytes : 0));
-    load_tile(shared.keys(ring.stage), args.k_map, full, place, tile);
+    barrier_expect(full, Shared::kKeyBytes + (biased ? Shared::kBiasBytes : 0));
+    load_tile<kWidth>(shared.keys(ring.stage), args.k_map, full, place, tile);
     if (biased) {
       const float* first = args.bias.head(place.h) + place.i0 - tile * int64_t{kKeys} - (kKeys - 1);
       bulk_load(shared.bias(ring.stage), first, Shared::kBiasBytes, full);
@@ -156,8 +157,8 @@ struct FlashHopper {
   ATTN_DEVICE void load_values(const Shared& shared, const Place& place, int tile, TileRing& ring) const {
     barrier_wait(shared.v_empty(ring.stage), ring.parity ^ 1);
     const uint32_t full = shared.v_full(ring.stage);
-    barrier_expect(full, Shared::kTileBytes);
-    load_tile(shared.values(ring.stage), args.v_map, full, place, tile);
+    barrier_expect(full, Shared::kValueBytes);
+    load_tile<hopper_value_width(kWidth)>(shared.values(ring.stage), args.v_map, full, place, tile);
     ring.advance();
   }
 

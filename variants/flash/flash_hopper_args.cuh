@@ -16,18 +16,21 @@ inline HopperKind hopper_kind(const Problem& p) {
   if (p.position.toeplitz()) return HopperKind::biased;
   return p.mask.none() ? HopperKind::plain : HopperKind::masked;
 }
-inline HopperTiling hopper_tiling_of(const Problem& p) {
-  return hopper_tiling(flash_mma_width(p), hopper_kind(p));
-}
 
-/// How a problem is cut into tiles.
+/// How a problem is cut into tiles, and by an instance of which width.
 struct HopperTiles : HopperTiling {
+  int width;
   // More than one only in instances of the kind `packed`:
   int pack = 1;    ///< heads whose rows share a tile
   int splits = 1;  ///< of the keys of a row of tiles
 
-  HopperTiles(HopperTiling tiling, int heads = 1) : HopperTiling(tiling), pack(heads) {}
+  HopperTiles(int padded, HopperTiling tiling, int heads = 1)
+      : HopperTiling(tiling), width(padded), pack(heads) {}
+  static HopperTiles of(int width, HopperKind kind, int heads = 1) {
+    return {width, hopper_tiling(width, kind), heads};
+  }
 
+  HopperTiles smaller() const { return {width, hopper_smaller(*this), pack}; }
   bool packed() const { return pack > 1 || splits > 1; }
 
   /// Rows of tiles, of all heads and batch entries.
@@ -37,8 +40,14 @@ struct HopperTiles : HopperTiling {
     return count_visited_tiles(p, rows() / pack, keys) * (p.heads_q / pack);
   }
 };
+/// By an instance of a kind, not packed.
+inline HopperTiles hopper_tiles_of(const Problem& p, HopperKind kind) {
+  const bool wide_keys = p.head_dim > 128 && p.head_dim <= 192 && p.value_dim <= 128;
+  return HopperTiles::of(wide_keys && hopper_has_wide_keys(kind) ? 192 : flash_mma_width(p), kind);
+}
+inline HopperTiles hopper_tiles_of(const Problem& p) { return hopper_tiles_of(p, hopper_kind(p)); }
 inline HopperTiles hopper_packed_tiles(const Problem& p) {
-  return {hopper_tiling(flash_mma_width(p), HopperKind::packed), hopper_pack(p.group())};
+  return HopperTiles::of(flash_mma_width(p), HopperKind::packed, hopper_pack(p.group()));
 }
 
 /// What HopperTiles come to, however many splits there are; counting takes a while.
@@ -61,9 +70,9 @@ inline double hopper_time(const HopperWork& work, const HopperTiles& tiles, int6
   if (tiles.splits > 1) each = std::ceil(each / tiles.splits) + kPriceOfSplits;
   return rounds * each * kTimeOfTile[tiles.consumers - 1];
 }
-/// The table of visits is of the large tiles.
+/// Not tried under a block mask.
 inline bool hopper_may_be_smaller(const Problem& p) {
-  return hopper_has_smaller(flash_mma_width(p), hopper_kind(p)) && !p.mask.has_blocks();
+  return hopper_has_smaller(hopper_tiles_of(p).width, hopper_kind(p)) && !p.mask.has_blocks();
 }
 inline bool hopper_may_be_packed(const Problem& p) {
   return hopper_kind(p) <= HopperKind::masked && !p.mask.has_blocks();
@@ -92,12 +101,12 @@ inline HopperTiles hopper_best_tiles(const Problem& p, int64_t multiprocessors) 
   constexpr int64_t kShort = 4096;  // beyond, the larger tiles win, and counting takes longer than it saves
   constexpr int64_t kFew = 1024;    // beyond, tiles of one head are full but for a tenth
   constexpr double kClearly = 0.9;  // packed tiles have not been measured
-  const HopperTiles large = hopper_tiling_of(p);
+  const HopperTiles large = hopper_tiles_of(p);
   const bool packed = p.seq_q <= kFew && hopper_may_be_packed(p);
   if (p.seq_q > kShort || p.seq_q == 0 || !(hopper_may_be_smaller(p) || packed)) return large;
   HopperChoice best = hopper_choice(p, large, multiprocessors);
   if (hopper_may_be_smaller(p)) {
-    const HopperChoice small = hopper_choice(p, hopper_smaller(large), multiprocessors);
+    const HopperChoice small = hopper_choice(p, large.smaller(), multiprocessors);
     if (small.time < best.time) best = small;
   }
   if (packed) {
@@ -109,22 +118,21 @@ inline HopperTiles hopper_best_tiles(const Problem& p, int64_t multiprocessors) 
 
 struct HopperScratch : FlashMmaScratch {
   HopperTiles tiles;
-  TileVisits visits;  ///< of the large tiles
+  TileVisits visits;
   unsigned* taken = nullptr;
   float* partial_o = nullptr;  ///< these three: where the keys are split, as FlashHopperArgs
   Float2* partial_rl = nullptr;
   int32_t* starts = nullptr;  // [batch + 1]: splits of a batch entry
 
   static HopperScratch take(const Problem& p, Workspace& workspace) {
-    return take(p, workspace, hopper_tiling_of(p));
+    return take(p, workspace, hopper_tiles_of(p));
   }
   static HopperScratch take(const Problem& p, Workspace& workspace, const HopperTiles& tiles) {
-    const HopperTiling tiling = hopper_tiling_of(p);
-    const HopperBiasEnds ends = HopperBiasEnds::of(p, tiling);
+    const HopperBiasEnds ends = HopperBiasEnds::of(p, tiles);
     HopperScratch scratch{{}, tiles};
     scratch.mask = DeviceMask::take(p, workspace);
     scratch.bias = DeviceBias::take(p, workspace, ends.front, ends.back);
-    scratch.visits = TileVisits::take(p, tiling.rows(), tiling.keys, workspace);
+    scratch.visits = TileVisits::take(p, tiles.rows(), tiles.keys, workspace);
     scratch.shaw = DeviceShaw::take(p, workspace);
     scratch.taken = workspace.take<unsigned>("rows of tiles taken", 1);
     if (tiles.splits == 1) return scratch;
@@ -137,8 +145,7 @@ struct HopperScratch : FlashMmaScratch {
   template <class Queue>
   void prepare(const Queue& queue, const Problem& p) const {
     FlashScratch::prepare(queue, p);
-    const HopperTiling tiling = hopper_tiling_of(p);
-    visits.prepare(queue, p, tiling.rows(), tiling.keys);
+    visits.prepare(queue, p, tiles.rows(), tiles.keys);
     const unsigned none = 0;
     queue.upload(taken, &none, sizeof(none));
     if (!starts) return;
@@ -213,12 +220,12 @@ FlashHopperArgs<T> hopper_args(const Queue& queue, const Problem& p, const Forwa
 
 /// What the kernels execute: whole tiles, visible or not, over padded channels; Shaw terms before.
 inline Cost hopper_cost(const Problem& p, const HopperTiles& tiling) {
-  const int width = flash_mma_width(p), keys = tiling.keys, rows = tiling.rows();
+  const int width = tiling.width, keys = tiling.keys, rows = tiling.rows();
   const auto tiles = static_cast<double>(tiling.visits(p));
   const double pairs = tiles * rows * keys, queries = static_cast<double>(p.heads_q * p.batch * p.seq_q);
   const auto channels = static_cast<double>(p.head_dim + p.value_dim);
   Cost cost;
-  cost.flops_executed = 2 * 2 * width * pairs;
+  cost.flops_executed = 2 * (width + hopper_value_width(width)) * pairs;
   cost.exps = pairs;
   cost.bytes_moved = 2 * channels * (queries + tiles * keys) + 4 * queries;
   if (tiling.splits > 1)  // what they leave, written and read

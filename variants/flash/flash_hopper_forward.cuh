@@ -74,21 +74,25 @@ void launch_hopper_tiles(const CudaQueue& queue, const FlashHopperArgs<T>& args,
   enqueue_hopper_rows(queue, FlashHopper<T, kWidth, kKind, kRung, kLarge>{args});
 }
 template <class T, HopperKind kKind, class Rungs>
-void launch_hopper(const CudaQueue& queue, const Problem& p, const FlashHopperArgs<T>& args,
-                   HopperTiling tiling) {
-  switch (flash_mma_width(p)) {
+void launch_hopper(const CudaQueue& queue, const FlashHopperArgs<T>& args, const HopperTiles& tiles) {
+  switch (tiles.width) {
     case 64:
-      return launch_hopper_tiles<T, 64, kKind, Rungs>(queue, args, tiling);
+      return launch_hopper_tiles<T, 64, kKind, Rungs>(queue, args, tiles);
     case 128:
-      return launch_hopper_tiles<T, 128, kKind, Rungs>(queue, args, tiling);
+      return launch_hopper_tiles<T, 128, kKind, Rungs>(queue, args, tiles);
+    case 192:
+      if constexpr (Rungs::kTop && hopper_has_wide_keys(kKind))
+        launch_hopper_tiles<T, 192, kKind, Rungs>(queue, args, tiles);
+      return;
     default:
-      return launch_hopper_tiles<T, 256, kKind, Rungs>(queue, args, tiling);
+      return launch_hopper_tiles<T, 256, kKind, Rungs>(queue, args, tiles);
   }
 }
 /// For HopperScratch and cost.
 template <class Rungs>
 HopperTiles hopper_tiles_in_use(const Problem& p) {
-  return Rungs::kTop ? hopper_best_tiles(p, CudaQueue::gpu().multiprocessors) : hopper_tiling_of(p);
+  return Rungs::kTop ? hopper_best_tiles(p, CudaQueue::gpu().multiprocessors)
+                     : HopperTiles::of(flash_mma_width(p), hopper_kind(p));
 }
 
 template <class T>
@@ -110,19 +114,19 @@ void hopper_forward(const Context& context, const Problem& p, const Forward& for
   if (!hopper_strides(p, forward)) {
     return enqueue_flash_mma_common(context.stream, p, forward, scratch);
   }
-  const HopperTiles& tiling = scratch.tiles;
-  if (tiling.packed()) return hopper_forward_packed(context, p, forward, scratch);
-  const FlashHopperArgs<T> args = hopper_device_args<T>(queue, p, forward, scratch, tiling);
+  const HopperTiles& tiles = scratch.tiles;
+  if (tiles.packed()) return hopper_forward_packed(context, p, forward, scratch);
+  const FlashHopperArgs<T> args = hopper_device_args<T>(queue, p, forward, scratch, tiles);
   switch (hopper_kind(p)) {
     case HopperKind::plain:
-      return launch_hopper<T, HopperKind::plain, Rungs>(queue, p, args, tiling);
+      return launch_hopper<T, HopperKind::plain, Rungs>(queue, args, tiles);
     case HopperKind::masked:
-      return launch_hopper<T, HopperKind::masked, Rungs>(queue, p, args, tiling);
+      return launch_hopper<T, HopperKind::masked, Rungs>(queue, args, tiles);
     case HopperKind::biased:
-      if constexpr (Rungs::kTop) launch_hopper<T, HopperKind::biased, Rungs>(queue, p, args, tiling);
+      if constexpr (Rungs::kTop) launch_hopper<T, HopperKind::biased, Rungs>(queue, args, tiles);
       return;
     case HopperKind::capped:
-      if constexpr (Rungs::kTop) launch_hopper<T, HopperKind::capped, Rungs>(queue, p, args, tiling);
+      if constexpr (Rungs::kTop) launch_hopper<T, HopperKind::capped, Rungs>(queue, args, tiles);
       return;
     case HopperKind::shaw:  // flash_cuda_hopper_shaw.cu
     case HopperKind::rope:  // flash_cuda_hopper_rope.cu

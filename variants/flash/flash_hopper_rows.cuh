@@ -40,6 +40,7 @@ struct HopperRows {
   static constexpr bool kPacked = kKind == HopperKind::packed;
   static constexpr int kRows = kTiling.rows();
   static constexpr int kKeys = kTiling.keys;
+  static constexpr int kValueWidth = hopper_value_width(kWidth);
   static constexpr int kKeyTiles = kKeys / 8;
   static constexpr float kSlack = 8;
   static_assert(!kMasked || kKeys / 4 <= 32,
@@ -57,7 +58,7 @@ struct HopperRows {
 
   float s[kKeys / 2];
   uint32_t p[kKeys / 4];
-  float o[kWidth / 2];
+  float o[kValueWidth / 2];
   float reference[2];
   float sum[2];  ///< over the thread's own keys
   std::conditional_t<kShaw, HopperShawTerms, HopperNoTerms> terms;
@@ -85,7 +86,7 @@ struct HopperRows {
       sum[r] = 0;
     }
     ATTN_UNROLL
-    for (int k = 0; k < kWidth / 2; ++k) o[k] = 0;
+    for (int k = 0; k < kValueWidth / 2; ++k) o[k] = 0;
   }
 
   // Products run behind the thread's back: their results are there, and their operands free, after a wait.
@@ -109,7 +110,7 @@ struct HopperRows {
     wgmma_fence();
     ATTN_UNROLL
     for (int k = 0; k < kKeys / 16; ++k) {
-      wgmma_registers<T, kWidth, 1>(o, p + 4 * k, WgmmaOperand::across(values, kKeys, k), true);
+      wgmma_registers<T, kValueWidth, 1>(o, p + 4 * k, WgmmaOperand::across(values, kKeys, k), true);
     }
     wgmma_commit();
   }
@@ -152,7 +153,7 @@ struct HopperRows {
   }
   ATTN_DEVICE void rescale(const float (&correction)[2]) {
     ATTN_UNROLL
-    for (int k = 0; k < kWidth / 2; ++k) o[k] *= correction[k / 2 % 2];
+    for (int k = 0; k < kValueWidth / 2; ++k) o[k] *= correction[k / 2 % 2];
   }
 
   /// O and LSE from the sums. inverse: 1 / sum, 0 of an empty row.
@@ -179,7 +180,7 @@ struct HopperRows {
       const int64_t row = split_row(place, row_of(r));
       float* to = args.partial_o + row * args.value_dim + mma_c(lane, 0).column;
       ATTN_UNROLL
-      for (int n = 0; n < kWidth / 8; ++n) {
+      for (int n = 0; n < kValueWidth / 8; ++n) {
         if (8 * n < args.value_dim)
           *reinterpret_cast<Float2*>(to + 8 * n) = {o[4 * n + 2 * r], o[4 * n + 2 * r + 1]};
       }
@@ -192,7 +193,7 @@ struct HopperRows {
   ATTN_DEVICE void stage_output(uint32_t rows) const {
     const Chunk at = chunk_of_a(recomputed(lane));  // else all addresses wait in registers
     ATTN_UNROLL
-    for (int k = 0; k < kWidth / 16; ++k) {
+    for (int k = 0; k < kValueWidth / 16; ++k) {
       const float* pair = o + 8 * k;
       stmatrix_x4(output_place(rows, at.row, 16 * k + 8 * at.chunk), pack<T>(pair[0], pair[1]),
                   pack<T>(pair[2], pair[3]), pack<T>(pair[4], pair[5]), pack<T>(pair[6], pair[7]));
@@ -201,7 +202,7 @@ struct HopperRows {
   /// By one lane.
   ATTN_DEVICE void send_output(uint32_t rows, const Place& place) const {
     ATTN_UNROLL
-    for (int c = 0; c < kWidth / 64; ++c) {
+    for (int c = 0; c < kValueWidth / 64; ++c) {
       if (64 * c < args.value_dim) {
         tma_store(&args.o_map, output_place(rows, 0, 64 * c), 64 * c, place.h,
                   static_cast<int>(query_of(place, group * 64 + warp * 16)), place.b);
@@ -217,7 +218,7 @@ struct HopperRows {
     for (int r = 0; r < 2; ++r) {
       float probe = 0;
       ATTN_UNROLL
-      for (int k = 0; k < kWidth / 4; ++k) probe += o[k / 2 * 4 + 2 * r + k % 2];
+      for (int k = 0; k < kValueWidth / 4; ++k) probe += o[k / 2 * 4 + 2 * r + k % 2];
       const unsigned lanes = __ballot_sync(0xffffffffu, probe != probe);
       if (lanes == 0) continue;
       __syncwarp();  // what all lanes have staged or stored is written over
@@ -358,7 +359,8 @@ struct HopperRows {
     return __any_sync(0xffffffffu, moved);
   }
 
-  static constexpr int kOwn = kWidth / kWarpLanes;  ///< channels of a lane: lane + 32 k
+  // Channels of a lane: lane + 32 k.
+  static constexpr int kOwn = kWidth / kWarpLanes, kOwnValues = kValueWidth / kWarpLanes;
 
   /// Of one row of the warp's 16; all lanes together.
   ATTN_DEVICE void repair_row(const Place& place, int row, float referred, float divided,
@@ -367,11 +369,13 @@ struct HopperRows {
     const int h = head_of(place, row);  // 16 rows are whole queries
     const int first = recomputed(lane);
     if (i >= args.seq_q) return;
-    float query[kOwn], sums[kOwn];
+    float query[kOwn], sums[kOwnValues];
     const T* q = args.q.row(place.b, i, h);
     ATTN_UNROLL
+    for (int k = 0; k < kOwnValues; ++k) sums[k] = 0;
+    ATTN_UNROLL
     for (int k = 0; k < kOwn; ++k) {
-      sums[k] = query[k] = 0;
+      query[k] = 0;
       if (first + 32 * k >= args.head_dim) continue;
       query[k] = kRope ? args.rope.rotated(q, i, first + 32 * k) : to_float(q[first + 32 * k]);
     }
@@ -402,7 +406,7 @@ struct HopperRows {
       const float weight = exp2_approximate(fmaf(score, factor(), -subtracted));
       const float rounded = to_float(half_of<T>(pack<T>(weight, weight), 0));
       ATTN_UNROLL
-      for (int k = 0; k < kOwn; ++k) {
+      for (int k = 0; k < kOwnValues; ++k) {
         if (first + 32 * k >= args.value_dim) continue;
         const float number = to_float(value[first + 32 * k]);
         sums[k] += number - number == 0 ? rounded * number : number;
@@ -412,14 +416,14 @@ struct HopperRows {
       if (args.splits > 1) {
         float* to = args.partial_o + split_row(place, group * 64 + warp * 16 + row) * args.value_dim;
         ATTN_UNROLL
-        for (int k = 0; k < kOwn; ++k) {
+        for (int k = 0; k < kOwnValues; ++k) {
           if (first + 32 * k < args.value_dim) to[first + 32 * k] = sums[k];
         }
         return;
       }
     }
     ATTN_UNROLL
-    for (int k = 0; k < kOwn; ++k) {
+    for (int k = 0; k < kOwnValues; ++k) {
       const uint32_t pair = pack<T>(sums[k] * divided, 0);
       shared_store_16(output_place(rows, row, first + 32 * k), static_cast<uint16_t>(pair & 0xffffu));
     }

@@ -28,6 +28,10 @@ struct HopperTiling {
 
   constexpr int rows() const { return 64 * consumers; }
 };
+/// Padded value_dim of an instance, whose kWidth is the padded head_dim: 192 is for 192 and 128, all others
+/// are for the same twice.
+constexpr int hopper_value_width(int width) { return width == 192 ? 128 : width; }
+
 /// What registers and shared memory hold.
 constexpr HopperTiling hopper_tiling(int width, HopperKind kind) {
   if (width == 256) return {2, 80};
@@ -40,6 +44,11 @@ constexpr HopperRung hopper_best_rung(int width, HopperKind kind) {
           .overlap = true,
           .pingpong = width == 64 && kind == HopperKind::plain,
           .persistent = true};
+}
+
+/// Whether there is one for 192 and 128, else problems of these widths take that for 256.
+constexpr bool hopper_has_wide_keys(HopperKind kind) {
+  return kind <= HopperKind::masked || kind == HopperKind::rope;
 }
 
 /// Also built, for fewer queries: one warpgroup less.
@@ -57,20 +66,21 @@ constexpr int hopper_pack(int64_t group) { return static_cast<int>(std::min(grou
 /// brings the biases of its distances, from row 0 and its last key on.
 template <int kRows, int kKeys, int kWidth, bool kBiased>
 struct HopperShared {
-  static constexpr int kStages = 2;                           ///< of K and of V
-  static constexpr int kQueryStages = kWidth == 256 ? 1 : 2;  ///< also of the indices of rows
+  static constexpr int kStages = 2;                          ///< of K and of V
+  static constexpr int kQueryStages = kWidth > 128 ? 1 : 2;  ///< also of the indices of rows
   static constexpr uint32_t kQueryBytes = kRows * kWidth * 2;
-  static constexpr uint32_t kTileBytes = kKeys * kWidth * 2;
+  static constexpr uint32_t kKeyBytes = kKeys * kWidth * 2;
+  static constexpr uint32_t kValueBytes = kKeys * hopper_value_width(kWidth) * 2;
   static constexpr uint32_t kKeysAt = kQueryStages * kQueryBytes;
-  static constexpr uint32_t kValuesAt = kKeysAt + kStages * kTileBytes;
-  static constexpr uint32_t kBarriersAt = kValuesAt + kStages * kTileBytes;
+  static constexpr uint32_t kValuesAt = kKeysAt + kStages * kKeyBytes;
+  static constexpr uint32_t kBarriersAt = kValuesAt + kStages * kValueBytes;
   static constexpr int kBarriers = 5 * kQueryStages + 4 * kStages;
   static constexpr uint32_t kIndexAt = kBarriersAt + 8 * kBarriers;
   static constexpr uint32_t kUnreadAt = kIndexAt + kQueryStages * 4;
   static constexpr uint32_t kBiasBytes = kBiased ? (kRows + kKeys) * 4 : 0;
   static constexpr uint32_t kBiasAt = (kUnreadAt + kRows / 16 * 4 + 15) / 16 * 16;
   static constexpr uint32_t kBytes = kBiasAt + kStages * kBiasBytes;
-  static_assert(kTileBytes % 1024 == 0 && kQueryBytes % 1024 == 0,
+  static_assert(kKeyBytes % 1024 == 0 && kValueBytes % 1024 == 0 && kQueryBytes % 1024 == 0,
                 "the swizzle counts from multiples of 1024");
 
   uint32_t base;
@@ -79,10 +89,10 @@ struct HopperShared {
     return base + static_cast<uint32_t>(stage) * kQueryBytes;
   }
   ATTN_HOST_DEVICE uint32_t keys(int stage) const {
-    return base + kKeysAt + static_cast<uint32_t>(stage) * kTileBytes;
+    return base + kKeysAt + static_cast<uint32_t>(stage) * kKeyBytes;
   }
   ATTN_HOST_DEVICE uint32_t values(int stage) const {
-    return base + kValuesAt + static_cast<uint32_t>(stage) * kTileBytes;
+    return base + kValuesAt + static_cast<uint32_t>(stage) * kValueBytes;
   }
   ATTN_HOST_DEVICE uint32_t bias(int stage) const {
     return base + kBiasAt + static_cast<uint32_t>(stage) * kBiasBytes;

@@ -21,18 +21,21 @@ class FlashHopperRung final : public Variant {
     if (hopper_kind(p) > HopperKind::masked) return {"no bias, no Shaw terms, no softcap, no negative scale"};
     return hopper_supports(p);
   }
-  void plan(const Context&, const Problem& p, Workspace& counting) const override {
-    HopperScratch::take(p, counting);
-  }
+  void plan(const Context&, const Problem& p, Workspace& counting) const override { take(p, counting); }
   Cost cost(const Problem& p) const override {
     return hopper_cost(p, hopper_tiles_in_use<HopperOneRung<kRung>>(p));
   }
   void prepare(const Context& context, const Problem& p, Workspace& workspace) const override {
-    HopperScratch::take(p, workspace).prepare(CudaQueue(context.stream), p);
+    take(p, workspace).prepare(CudaQueue(context.stream), p);
   }
   void forward(const Context& context, const Problem& p, const Forward& args,
                Workspace& workspace) const override {
-    hopper_forward<Bf16, HopperOneRung<kRung>>(context, p, args, HopperScratch::take(p, workspace));
+    hopper_forward<Bf16, HopperOneRung<kRung>>(context, p, args, take(p, workspace));
+  }
+
+ private:
+  static HopperScratch take(const Problem& p, Workspace& workspace) {
+    return HopperScratch::take(p, workspace, hopper_tiles_in_use<HopperOneRung<kRung>>(p));
   }
 };
 
