@@ -53,6 +53,7 @@ class FlashCudaHopperRope final : public Variant {
 
  private:
   using Scratch = RotatedScratch<RotatedAhead::k>;
+
   static Scratch take(const Problem& p, Workspace& workspace) {
     return Scratch::take(p, workspace, hopper_tiles_of(p, HopperKind::rope));
   }

@@ -125,9 +125,31 @@ struct HopperGradientRows {
   /// First row of the warp among the block's keys.
   ATTN_DEVICE static int warp_row() { return thread() / kWarpLanes * 16 - 64; }
 
+  /// Of a tile: the bias of the thread's first key and a query depends on their distance alone.
+  struct Alibi {
+    float slope = 0, distance = 0;
+
+    Alibi() = default;
+    ATTN_DEVICE Alibi(const HopperGradientRows& rows, int tile, int head) {
+      if (kKind == GradientKind::plain || !rows.args.slopes) return;
+      slope = rows.args.slopes[head] * -kLog2e;
+      const Cell own = mma_c(lane(), 0);
+      const int offset = static_cast<int>(rows.args.tiles.rule.seq_kv) - rows.args.tiles.seq_q;
+      distance = static_cast<float>(tile * kQueries + own.column + offset - rows.place.block * kKeys -
+                                    warp_row() - own.row);
+    }
+    /// Less the reference, of the thread's first query and so many behind it.
+    ATTN_DEVICE float minus(float reference, int query) const {
+      if constexpr (kKind == GradientKind::plain) return -reference;
+      return fmaf(slope, fabsf(distance + static_cast<float>(query)), -reference);
+    }
+  };
+
   /// kMore: another step follows. `followed`: it is not the first.
   template <bool kMore>
   ATTN_DEVICE void step(int tile, int head, bool followed) {
+    Alibi alibi;  // loaded behind the wait, but that beside a softcap registers do not last
+    if constexpr (kKind == GradientKind::alibi) alibi = Alibi(*this, tile, head);
     wgmma_wait<0>();
     wgmma_hold(s);
     if (!kDeferred && followed) release(at.q_empty(stage_before()));
@@ -137,7 +159,7 @@ struct HopperGradientRows {
     if constexpr (kKind == GradientKind::capped) {
       weigh_capped(tile, head);
     } else {
-      weigh(tile, head);
+      weigh(alibi);
     }
     if (kDeferred && followed) release(at.q_empty(stage_before()));
     exchange(tile);
@@ -188,9 +210,8 @@ struct HopperGradientRows {
   }
 
   /// S and dP become P and dS. LSE and D of a column serve both rows of the thread.
-  ATTN_DEVICE void weigh(int tile, int head) {
+  ATTN_DEVICE void weigh(const Alibi& alibi) {
     const float factor = args.scale * kLog2e;
-    const Alibi alibi(*this, tile, head);
     const Float2* lse = row_numbers(Shared::kAtLse, q.stage);
     ATTN_UNROLL
     for (int n = 0; n < kQueries / 8; ++n) {
@@ -247,24 +268,6 @@ struct HopperGradientRows {
       d_pairs[k] = pack<T>(d[2 * k], d[2 * k + 1]);
     }
   }
-  /// Of a tile: the bias of the thread's first key and a query depends on their distance alone.
-  struct Alibi {
-    float slope = 0, distance = 0;
-
-    ATTN_DEVICE Alibi(const HopperGradientRows& rows, int tile, int head) {
-      if (kKind == GradientKind::plain || !rows.args.slopes) return;
-      slope = rows.args.slopes[head] * -kLog2e;
-      const Cell own = mma_c(lane(), 0);
-      const int offset = static_cast<int>(rows.args.tiles.rule.seq_kv) - rows.args.tiles.seq_q;
-      distance = static_cast<float>(tile * kQueries + own.column + offset - rows.place.block * kKeys -
-                                    warp_row() - own.row);
-    }
-    /// Less the reference, of the thread's first query and so many behind it.
-    ATTN_DEVICE float minus(float reference, int query) const {
-      if constexpr (kKind == GradientKind::plain) return -reference;
-      return fmaf(slope, fabsf(distance + static_cast<float>(query)), -reference);
-    }
-  };
   /// Of the thread's columns.
   ATTN_DEVICE const Float2* row_numbers(int from, int stage) const {
     return reinterpret_cast<const Float2*>(memory + from + stage * Shared::kRowBytes) + lane() % 4;
