@@ -157,6 +157,49 @@ TEST_CASE("flash/cuda/hopper/rotated's backward on the host") {
 
 namespace {
 
+/// Whether one of some orders of a launch with the error fails or misses the bounds.
+struct FaultyLaunch {
+  Problem p = Problem::parse("b=1,hq=1,nq=330,nk=140,d=128,dtype=bf16,mask=padding:131,pass=bwd");
+  Inputs<float> inputs = make_checked_inputs(p, Fill::peaked, 7);
+  Truth truth = make_truth(p, inputs, {});
+
+  bool shows(HostFault fault, int nth, uint64_t orders) const {
+    for (uint64_t seed = 1; seed <= orders; ++seed) {
+      try {
+        const HopperRun run{{seed, fault, nth, 1024}, 2};
+        if (!compare(p, truth, run_hopper_backward(p, inputs, {}, run)).ok) return true;
+      } catch (const std::logic_error&) {
+        return true;
+      }
+    }
+    return false;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("flash/cuda/hopper's backward on the host: an error in any of the protocol's instructions shows") {
+  const HostFault fault = GENERATE(
+      HostFault::arrival_lost, HostFault::arrival_doubled, HostFault::count_one_more,
+      HostFault::count_one_less, HostFault::wait_skipped, HostFault::parity_flipped, HostFault::bytes_short,
+      HostFault::load_shifted, HostFault::load_late_row, HostFault::named_skipped,
+      HostFault::group_wait_short, HostFault::proxy_fence_skipped, HostFault::register_wait_skipped);
+  const FaultyLaunch launch;
+  for (int nth = 0; nth < 6; ++nth) {
+    INFO("fault " << static_cast<int>(fault) << " nth " << nth);
+    CHECK(launch.shows(fault, nth, 4));
+  }
+}
+TEST_CASE("flash/cuda/hopper's backward on the host: a wait for the stores of dQ that is left out shows") {
+  const FaultyLaunch launch;
+  for (const int nth : {0, 1, 10, 15, 16, 17}) {  // three a step; those before the counter seldom matter here
+    INFO("nth " << nth);
+    CHECK(launch.shows(HostFault::store_wait_skipped, nth, 30));
+  }
+}
+
+namespace {
+
 struct RandomMask {
   MaskRule rule;
   int64_t seq_q = 0;

@@ -158,7 +158,7 @@ struct FlashHopper {
     barrier_wait(shared.v_empty(ring.stage), ring.parity ^ 1);
     const uint32_t full = shared.v_full(ring.stage);
     barrier_expect(full, Shared::kValueBytes);
-    load_tile<hopper_value_width(kWidth)>(shared.values(ring.stage), args.v_map, full, place, tile);
+    load_tile<Rows::kValueWidth>(shared.values(ring.stage), args.v_map, full, place, tile);
     ring.advance();
   }
 
