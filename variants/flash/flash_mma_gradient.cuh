@@ -265,6 +265,20 @@ struct FlashMmaGradient {
     }
   }
 
+  /// Bit 2 n + e: whether the pair of row and element e of column tile n is visible. For block masks; with
+  /// the faster loop of mask_bits.cuh these kernels spill.
+  ATTN_DEVICE uint32_t visible_bits(const Place& place, int lane, int64_t row, int64_t c0) const {
+    uint32_t bits = 0;
+    if (row >= Tiles::end_of(args, place)) return bits;
+    ATTN_ROLL
+    for (int k = 0; k < kColumns / 4; ++k) {
+      const int64_t column = c0 + k / 2 * 8 + mma_c(lane, k % 2).column;
+      const int64_t i = kOfQueries ? row : column, j = kOfQueries ? column : row;
+      if (column < Tiles::columns(args) && Tiles::rule_of(args, place).allows(0, i, j)) bits |= 1u << k;
+    }
+    return bits;
+  }
+
   /// Columns [begin, end) of a tile, and of these the bits.
   struct Visible {
     int begin, end;
@@ -284,11 +298,7 @@ struct FlashMmaGradient {
       if (args.rule.documents)
         keep_document(args.rule, static_cast<uint32_t>(r), c0, visible.begin, visible.end);
       if (r >= (kOfQueries ? args.seq_q : int64_t{place.keys})) visible.end = 0;
-      if (args.rule.blocks) {
-        const MaskLine line = kOfQueries ? MaskLine::of_query(args.rule, args.seq_q, args.seq_kv, r)
-                                         : MaskLine::of_key(args.rule, args.seq_q, args.seq_kv, r);
-        visible.bits = visible_bits<kColumns>(line, static_cast<uint32_t>(c0), lane);
-      }
+      if (args.rule.blocks) visible.bits = visible_bits(place, lane, r, c0);
     }
     return visible;
   }
