@@ -87,6 +87,16 @@ TEST_CASE("plan: d is the model width unless d-head is given") {
   CHECK_THROWS_AS(plan_of({{"hk", {"2"}}, {"group", {"2"}}}), UsageError);
 }
 
+TEST_CASE("plan: values are as wide as keys unless d-value is given") {
+  const Plan plan = plan_of({{"d-head", {"192"}}, {"d-value", {"64:128:x2"}}, {"h", {"2"}}, {"n", {"8"}}});
+  REQUIRE(plan.points.size() == 2);
+  CHECK(plan.points[0].text.find("d=192,dv=64,") != std::string::npos);
+  CHECK(plan.points[1].problem.value_dim == 128);
+  CHECK(plan.points[1].d_model == 384);
+  CHECK(plan_of({{"d-head", {"192"}}}).points[0].problem.value_dim == 192);
+  CHECK_THROWS_AS(plan_of({{"d-value", {"0"}}}), UsageError);
+}
+
 TEST_CASE("plan: what does not divide is a skipped point with a reason") {
   const Plan plan = plan_of({{"d", {"64"}}, {"h", {"3", "4"}}});
   REQUIRE(plan.points.size() == 2);

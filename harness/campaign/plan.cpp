@@ -195,17 +195,20 @@ class SweepExpansion {
     for (int64_t batch : parse_axis("batch", words(values_of(sweep_, "batch")))) {
       for (int64_t width : widths) {
         for (int64_t heads : parse_axis("h", words(values_of(sweep_, "h")))) {
-          for (int64_t shared : optional_axis(sweep_, groups ? "group" : "hk")) {
-            for (int64_t keys : optional_axis(sweep_, "nk")) {
-              for (int64_t queries : parse_axis("n", words(values_of(sweep_, "n")))) {
-                PlanPoint point{.problem = base, .threads = threads};
-                point.problem.batch = batch;
-                point.problem.heads_q = heads;
-                point.problem.seq_q = queries;
-                point.problem.seq_kv = keys ? keys : queries;
-                point.d_model = holds_head ? width * heads : width;
-                set_heads(point, width, holds_head, shared, groups);
-                builder_.add(std::move(point), variants_);
+          for (int64_t values : optional_axis(sweep_, "d-value")) {
+            for (int64_t shared : optional_axis(sweep_, groups ? "group" : "hk")) {
+              for (int64_t keys : optional_axis(sweep_, "nk")) {
+                for (int64_t queries : parse_axis("n", words(values_of(sweep_, "n")))) {
+                  PlanPoint point{.problem = base, .threads = threads};
+                  point.problem.batch = batch;
+                  point.problem.heads_q = heads;
+                  point.problem.value_dim = values;
+                  point.problem.seq_q = queries;
+                  point.problem.seq_kv = keys ? keys : queries;
+                  point.d_model = holds_head ? width * heads : width;
+                  set_heads(point, width, holds_head, shared, groups);
+                  builder_.add(std::move(point), variants_);
+                }
               }
             }
           }
@@ -214,7 +217,8 @@ class SweepExpansion {
     }
   }
 
-  /// Head width and key/value heads; what does not divide makes the point a skipped one.
+  /// Head widths (value_dim may be given) and key/value heads; what does not divide makes the point a skipped
+  /// one.
   static void set_heads(PlanPoint& point, int64_t width, bool holds_head, int64_t shared, bool groups) {
     Problem& p = point.problem;
     if (!holds_head && width % p.heads_q != 0) {
@@ -222,7 +226,8 @@ class SweepExpansion {
     } else if (groups && shared && p.heads_q % shared != 0) {
       point.skipped = fmt::format("h={} is not a multiple of group={}", p.heads_q, shared);
     }
-    p.head_dim = p.value_dim = std::max<int64_t>(1, holds_head ? width : width / p.heads_q);
+    p.head_dim = std::max<int64_t>(1, holds_head ? width : width / p.heads_q);
+    if (p.value_dim == 0) p.value_dim = p.head_dim;
     p.heads_kv = p.heads_q;
     if (shared) p.heads_kv = groups ? std::max<int64_t>(1, p.heads_q / shared) : shared;
     if (point.skipped.empty()) {

@@ -15,6 +15,8 @@ const std::vector<SettingKey>& setting_keys() {
       {"d-head", true, true, "WIDTHS",
        "Widths of one head. Given instead of --d: the head width is held and the model width is h * d_head.",
        nullptr},
+      {"d-value", true, true, "WIDTHS",
+       "Widths of one head's values, where they differ, as in latent attention. Default: d_head.", nullptr},
       {"hk", true, true, "HEADS",
        "Numbers of key/value heads (grouped-query attention). Default: as many as h.", nullptr},
       {"group", true, true, "SIZES",
