@@ -6,8 +6,9 @@
 //   dV += P^T dO     A P^T in registers as S^T left it, B dO (MN-major)
 //   dK += dS^T Q     A dS^T in registers, B Q (MN-major)
 //   dQ = dS K        A dS^T in shared memory, transposed (MN-major), B K (MN-major)
-// P = 2^(S scale log2(e) - LSE), dS = P (dP - D). Each warpgroup holds dK and dV of 64 keys in registers and
-// computes a half of dQ over all 128 keys: of the channels at width 128, of the queries at width 64.
+// P = 2^(S scale log2(e) - LSE), dS = P (dP - D); ALiBi is added to the exponent, a softcap bends S and its
+// slope is a factor of dS. Each warpgroup holds dK and dV of 64 keys in registers and computes a half of dQ
+// over all 128 keys: of the channels at width 128, of the queries at width 64.
 //
 // Roles, 384 threads: warp 0 loads by TMA (one thread), warp 1 adds dQ to memory (one thread, in the order of
 // HopperGradientTiles), warpgroups 1 and 2 compute. Registers 24 / 240: at width 128 dK and dV are 128 of
@@ -22,12 +23,13 @@
 //
 // Barriers. mbarriers `full` of K and V, Q (3 stages, with LSE) and dO (2 stages, with D): one arrival and
 // the bytes. `empty` of Q and dO: 8 arrivals, one a consuming warp once it no longer reads. Named: 1 both
-// warpgroups (256), once a step; dS has two buffers, so that who writes one has met everybody after their
-// reading it. 2 + w, 4 + w (160): dQ of warpgroup w is in shared memory, has been read from there.
+// warpgroups (256), once a step, and around what is zeroed; dS has two buffers, so that who writes one has
+// met everybody after their reading it. 2 + w, 4 + w (160): dQ of warpgroup w is in shared memory, has been
+// read from there.
 //
 // Bytes at width 64 (tiles of 128 queries) and 128 (64 queries): K 16384 32768, V the same, Q 3 * 16384, dO
-// 2 * 16384, dS 2 * 32768 2 * 16384, dQ 2 * 16384, LSE 3 * 512 3 * 256, D 2 * 512 2 * 256, barriers: 215664
-// and 214384 of 232448 with 1024 for alignment.
+// 2 * 16384, dS 2 * 32768 2 * 16384, dQ 2 * 16384, LSE 3 * 512 3 * 256, D 2 * 512 2 * 256, barriers and
+// place: with 1024 for alignment 216700 and 215420 of 232448.
 //
 // Rows that nothing sees are outside the tensor maps, so that NaN there is never read; where they lie between
 // others or batch entries differ in them, they are zeroed in shared memory. In partial tiles hidden weights
