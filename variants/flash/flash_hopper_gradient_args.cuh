@@ -128,7 +128,7 @@ struct HopperGradientTiles {
     const int step = std::max(key_blocks / 32, 1);
     double sum = 0;
     int count = 0;
-    for (int b = 0; b < heads / heads_kv; ++b) {
+    for (int b = 0; b < entries(); ++b) {
       const MaskRule entry = of_batch_entry(rule, b);
       for (int block = step / 2; block < key_blocks; block += step, ++count) {
         const TileRange range = tiles_of(entry, block);
@@ -218,10 +218,12 @@ struct HopperGradientTiles {
 
  private:
   ATTN_HOST_DEVICE bool nothing() const { return rule.band_low > rule.band_high; }
+  /// Batch entries that may differ: they are asked on every call.
+  int entries() const { return rule.lengths ? heads / heads_kv : 1; }
   /// Keys of the longest batch entry.
   int64_t longest() const {
     int64_t keys = 0;
-    for (int b = 0; b < heads / heads_kv; ++b) keys = std::max(keys, rule.key_length(b));
+    for (int b = 0; b < entries(); ++b) keys = std::max(keys, rule.key_length(b));
     return keys;
   }
 };
