@@ -130,6 +130,7 @@ def test_the_presets_of_the_day_are_plans():
             fields = dict(field.split("=", 1) for field in row["problem"].split(","))
             assert int(fields["nq"]) <= 64 or int(fields["b"]) * int(fields["nq"]) in tokens  # or a long cache
             assert int(fields["hq"]) * int(fields["dv"]) in (2048, 4096)
+            assert fields["d"] == fields["dv"] or (fields["d"], fields["dv"]) == ("192", "128")
         assert "dtype=bf16" in rows[0]["problem"]
 
 

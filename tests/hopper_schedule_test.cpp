@@ -388,9 +388,9 @@ TEST_CASE("hopper: the default problems of the check have heads to pack and keys
     if (tiles.pack > 1) packed.insert({p.dtype, flash_mma_width(p)});
   }
   CHECK(split == std::set<Dtype>{Dtype::bf16, Dtype::f16});
-  for (const Dtype dtype : {Dtype::bf16, Dtype::f16}) {
-    for (const int width : {64, 128}) CHECK(packed.count({dtype, width}) == 1);
-  }
+  CHECK(packed ==
+        std::set<std::pair<Dtype, int>>{
+            {Dtype::bf16, 64}, {Dtype::bf16, 128}, {Dtype::bf16, 256}, {Dtype::f16, 64}, {Dtype::f16, 128}});
 }
 
 TEST_CASE("hopper: packed tiles cost less work and fewer keys read") {
