@@ -266,7 +266,7 @@ struct FlashMmaGradient {
   }
 
   /// Bit 2 n + e: whether the pair of row and element e of column tile n is visible. For block masks; with
-  /// the faster loop of mask_bits.cuh these kernels spill.
+  /// the loop of mask_bits.cuh these kernels spill.
   ATTN_DEVICE uint32_t visible_bits(const Place& place, int lane, int64_t row, int64_t c0) const {
     uint32_t bits = 0;
     if (row >= Tiles::end_of(args, place)) return bits;
